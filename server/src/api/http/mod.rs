@@ -1,0 +1,1 @@
+//! The HTTP face: `/federation/*` and the node's own pages.

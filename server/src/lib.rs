@@ -1,0 +1,20 @@
+//! A Continuum node.
+//!
+//! ```text
+//!  faces    api::http        api::grpc                  what callers see; no state of their own
+//!  policy   contribution (gate, limits, search)         decides what a call means
+//!  roads    consensus (the sequencer: a log of one)     the order of commands; ends in Engine::commit
+//!  seams    config  runtime  metrics                    time, chance, threads, sockets, settings
+//!  state    engine
+//! ```
+//!
+//! [`node`] puts the rows together; arrows only point down.
+#![allow(missing_docs)] // skeleton
+
+pub mod api;
+pub mod config;
+pub mod consensus;
+pub mod contribution;
+pub mod metrics;
+pub mod node;
+pub mod runtime;

@@ -1,0 +1,1 @@
+//! What the node counts, each metric with its help.

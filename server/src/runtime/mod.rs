@@ -1,0 +1,1 @@
+//! Time, chance, threads, sockets and signals: the only place that asks the system for them.
