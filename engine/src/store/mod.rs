@@ -48,3 +48,9 @@ pub trait Store: View + Send + Sync + 'static {
     /// Reads what is durable, not what is merely written.
     fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
 }
+
+impl From<crate::keyspace::codec::Undecodable> for Error {
+    fn from(undecodable: crate::keyspace::codec::Undecodable) -> Error {
+        Error(undecodable.to_string())
+    }
+}
