@@ -5,6 +5,8 @@ use wal::Lsn;
 
 use crate::{crdt, keyspace::NamespaceId, store::Write};
 
+pub use crate::crdt::{Rejected, Supersede};
+
 /// What one caller wants changed, atomically.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -20,17 +22,6 @@ pub enum Mutation {
     Join { namespace: NamespaceId, key: Vec<u8>, state: crdt::State },
     /// What `ledger::apply` decided: whole values of raft-owned families only.
     Apply(Vec<Write>),
-}
-
-/// Which of the present values a local write replaces.
-#[derive(Clone, Debug)]
-pub enum Supersede {
-    /// Those the writer has read.
-    Seen(crdt::VersionVector),
-    /// All that this node has (last_write_wins, highest_node_wins without a context).
-    All,
-    /// None: the write is concurrent (merge_union, keep_siblings without a context).
-    Nothing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +54,8 @@ pub enum CommitError {
     #[error("the disk is nearly full: {free_bytes} bytes free, writes need {needed_bytes}; delete data or add space, recovery needs no command")]
     NoSpace { free_bytes: u64, needed_bytes: u64 },
     /// Nothing happened; the operation does not fit the key.
-    #[error("{0}")]
-    Rejected(String),
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
     /// The engine stopped; the outcome of this write is unknown until restart.
     #[error("the engine has stopped: {0}")]
     Stopped(String),
