@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::json;
+
 /// The union of `texts`, newest first and not empty. A text that is not JSON counts as a scalar; one text, or several
 /// alike, come back exactly as they were sent.
 pub(super) fn of(texts: &[&str]) -> String {
@@ -63,7 +65,7 @@ fn merge_arrays(values: Vec<Value>) -> Value {
     for value in values {
         if let Value::Array(array) = value {
             for element in array {
-                elements.entry(element.to_string()).or_insert(element);
+                elements.entry(json::canonical(&element)).or_insert(element);
             }
         }
     }
