@@ -1,98 +1,236 @@
-//! The log itself.
-#![allow(unused, missing_docs)] // skeleton
+//! The writing side.
+//!
+//! ```text
+//!  append ─► fits? ─ yes ─► one write at the end of the active segment
+//!              └ no ─► allocate the next file ─► sync, footer, sync ─► next header, sync file, sync directory ─► write
+//!                      (no space: nothing was touched)
+//! ```
+//!
+//! Rotation syncs the full segment before anything says that it is complete, so at any power cut a footer or a next
+//! header is proof that every record before it was durable.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
-use crate::{Error, Lsn, storage::Storage};
+use crate::{
+    Consumer, Error, Handle, Lsn, Reader, Record, Recovery, Settings,
+    active::{self, Active},
+    catalog::{Catalog, Segment},
+    group,
+    recovery,
+    segment::{self, OWNER_BYTES_MAX},
+    storage::Storage,
+};
 
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub segment_bytes: u64,
-    pub group_bytes_max: usize,
+/// An append buffer grown over this by a large group is given back afterwards.
+const BUFFER_BYTES_KEPT: usize = 2 << 20;
+
+/// The writing side; one thread owns it. Other threads read through a [`Handle`].
+pub struct Log {
+    catalog: Arc<Catalog>,
+    settings: Settings,
+    owner: Vec<u8>,
+    active: Active,
+    /// Last LSN given out.
+    last: Lsn,
+    /// The highest `synced_through` that stands in the log.
+    covered: Lsn,
+    buffer: Vec<u8>,
+    /// What broke: everything is refused from then on.
+    failure: Option<String>,
 }
-/// One record to append.
-#[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
-    /// The caller's own tag.
-    pub header: u8,
-    pub body: &'a [u8],
-}
-/// One record read back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub lsn: Lsn,
-    pub header: u8,
-    pub body: Vec<u8>,
-}
-/// Where acknowledged data is damaged, and what was lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    pub file: String,
-    pub offset: u64,
-    pub lost: std::ops::RangeInclusive<u64>,
-}
-impl std::fmt::Display for Damage {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        unimplemented!()
-    }
-}
-/// What opening found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    pub first: Lsn,
-    pub last: Lsn,
-    /// Bytes of unacknowledged tail dropped.
-    pub truncated_bytes: u64,
-}
-/// The writing side; one thread owns it.
-pub struct Log {}
+
 impl Log {
-    /// Opens or creates the log. `owner` is written into new segment headers and handed back by segments.
+    /// Opens or creates the log, and makes durable what it keeps. `owner` is written into the headers of new segments.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when acknowledged records are lost, [`Error::Foreign`] when a newer build wrote them; both leave
+    /// everything as it was. [`Error::Settings`], [`Error::Full`], [`Error::Io`] or [`Error::Failed`]: put right what they
+    /// say and open again; opening can be repeated after a crash at any point.
     pub fn open(storage: Arc<dyn Storage>, settings: Settings, owner: &[u8]) -> Result<(Log, Recovery), Error> {
-        unimplemented!()
+        settings.validate()?;
+        if owner.len() > OWNER_BYTES_MAX {
+            return Err(Error::Settings(format!("the owner has {} bytes, at most {OWNER_BYTES_MAX} fit", owner.len())));
+        }
+        let recovered = recovery::recover(&*storage, &settings, owner)?;
+        let catalog = Arc::new(Catalog::new(storage, recovered.segments, recovered.report.last));
+        let log = Log {
+            catalog,
+            settings,
+            owner: owner.to_vec(),
+            active: recovered.active,
+            last: recovered.report.last,
+            covered: recovered.covered,
+            buffer: Vec::new(),
+            failure: None,
+        };
+        Ok((log, recovered.report))
     }
-    /// Frames `records` as one group and writes it; returns the first LSN. Not durable until `sync`.
+
+    /// Frames `records` as one group and writes it; returns the first LSN. Not durable until [`Log::sync`]. No records:
+    /// nothing is written, and the LSN is the one the next record will get.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] and [`Error::Full`]: nothing was appended. [`Error::Failed`]: stop the process.
     pub fn append(&mut self, records: &[Record<'_>]) -> Result<Lsn, Error> {
-        unimplemented!()
+        self.refuse_after_failure()?;
+        let first = self.last.next();
+        if records.is_empty() {
+            return Ok(first);
+        }
+        let size = group::framed_bytes(records);
+        if size > self.settings.group_bytes_max {
+            return Err(Error::TooLarge { size, maximum: self.settings.group_bytes_max });
+        }
+        if !self.active.fits(size) {
+            self.rotate(first)?;
+        }
+        self.write(first, records)?;
+        self.last = Lsn(self.last.0 + records.len() as u64);
+        Ok(first)
     }
-    /// One fdatasync; returns the LSN now durable.
+
+    /// One fdatasync for everything appended before; returns the LSN now durable, which readers see from now on.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]: nothing appended since the last sync may be acknowledged; stop the process.
     pub fn sync(&mut self) -> Result<Lsn, Error> {
-        unimplemented!()
+        self.refuse_after_failure()?;
+        if self.active.is_unsynced() {
+            let outcome = self.active.sync();
+            self.fail_on(outcome)?;
+        }
+        self.catalog.set_synced(self.last);
+        Ok(self.last)
     }
-    /// Last appended record.
+
+    /// Last LSN given out, or found at opening.
+    #[must_use]
     pub fn last(&self) -> Lsn {
-        unimplemented!()
+        self.last
     }
-    /// Skips ahead so that the next record gets an LSN above `lsn` (the database was ahead of the log: a bug, kept safe).
+
+    /// The last LSN known durable.
+    #[must_use]
+    pub fn synced(&self) -> Lsn {
+        self.catalog.synced()
+    }
+
+    /// Makes the next record get an LSN above `lsn`, by a new segment that says so: for a caller that holds state of
+    /// records this log does not have. No effect when the log is already there.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
     pub fn skip_past(&mut self, lsn: Lsn) -> Result<(), Error> {
-        unimplemented!()
+        self.refuse_after_failure()?;
+        if lsn > self.last {
+            self.rotate(lsn.next())?;
+            self.last = lsn;
+            self.covered = lsn;
+            self.catalog.set_synced(lsn);
+        }
+        Ok(())
     }
-    /// Reader positioned before the first record with LSN > `after`.
+
+    /// A handle that makes readers and consumers from other threads.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { catalog: Arc::clone(&self.catalog) }
+    }
+
+    /// A reader positioned before the first record above `after`.
+    ///
+    /// # Errors
+    /// [`Error::Retired`] when records above `after` have been removed.
     pub fn reader(&self, after: Lsn) -> Result<Reader, Error> {
-        unimplemented!()
+        self.handle().reader(after)
     }
-    /// A handle that makes readers from other threads.
+
     /// Registers a consumer that needs everything above `after`.
+    #[must_use]
     pub fn register(&self, name: &str, after: Lsn) -> Consumer {
-        unimplemented!()
+        self.handle().register(name, after)
     }
-    /// Removes whole segments that lie at or below `durable` and below every consumer; returns how many.
+
+    /// Removes whole segments that lie at or below `durable` (what the caller holds durably elsewhere), below every
+    /// consumer and below the synced LSN; returns how many. The active segment stays.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] when a file cannot be removed or the removal not be made durable.
     pub fn retire(&mut self, durable: Lsn) -> Result<usize, Error> {
-        unimplemented!()
+        self.refuse_after_failure()?;
+        let wanted = self.catalog.consumers.lowest().unwrap_or(durable);
+        let limit = durable.min(wanted).min(self.catalog.synced());
+        let mut retired = 0;
+        while let Some(number) = self.catalog.oldest_below(limit) {
+            // Oldest first, each made durable before the next goes: a power cut must not leave a hole in the numbers.
+            let storage = &self.catalog.storage;
+            let outcome = storage.remove(&segment::file_name(number)).and_then(|()| storage.sync_directory());
+            self.fail_on(outcome)?;
+            self.catalog.forget(number);
+            retired += 1;
+        }
+        Ok(retired)
     }
-}
-pub struct Reader {}
-impl Reader {
-    /// The next record at or below the synced LSN; `None` when there is none yet.
-    pub fn next(&mut self) -> Result<Option<Entry>, Error> {
-        unimplemented!()
+
+    /// Syncs, and writes one empty group that vouches for all records: after an orderly stop damage to the last records
+    /// is told from a torn tail.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] as [`Log::sync`].
+    pub fn close(mut self) -> Result<(), Error> {
+        self.sync()?;
+        if self.covered < self.last && self.active.fits(group::framed_bytes(&[])) {
+            self.write(self.last.next(), &[])?;
+            self.sync()?;
+        }
+        Ok(())
     }
-}
-/// A registered reader of the log's past; dropping it gives up its claim.
-pub struct Consumer {}
-impl Consumer {
-    /// Everything up to `lsn` is no longer needed.
-    pub fn advance(&self, lsn: Lsn) {
-        unimplemented!()
+
+    fn write(&mut self, first: Lsn, records: &[Record<'_>]) -> Result<(), Error> {
+        let synced = self.catalog.synced();
+        let offset = self.active.end;
+        let outcome = self.active.write(&mut self.buffer, first, synced, records);
+        self.fail_on(outcome)?;
+        self.covered = synced;
+        self.catalog.mark(first, offset);
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        Ok(())
+    }
+
+    /// Seals the active segment and begins the next, whose first record will be `first`.
+    fn rotate(&mut self, first: Lsn) -> Result<(), Error> {
+        let bytes = self.settings.segment_bytes;
+        let file = match active::allocate(&*self.catalog.storage, self.active.number() + 1, bytes) {
+            Err(Error::Failed(error)) => return self.fail_on(Err(error)),
+            outcome => outcome?,
+        };
+        let outcome = self.active.seal();
+        self.fail_on(outcome)?;
+        let header = self.active.successor(first, bytes, &self.owner);
+        let next = Segment::new(&header);
+        let previous_last = header.previous_last;
+        match Active::begin(&*self.catalog.storage, file, header) {
+            Ok(active) => self.active = active,
+            Err(error) => return self.fail_on(Err(error)),
+        }
+        self.catalog.rotate(previous_last, next);
+        self.catalog.set_synced(self.last);
+        self.covered = self.last;
+        Ok(())
+    }
+
+    fn refuse_after_failure(&self) -> Result<(), Error> {
+        match &self.failure {
+            Some(failure) => Err(Error::Failed(io::Error::other(format!("refused after an earlier failure: {failure}")))),
+            None => Ok(()),
+        }
+    }
+
+    fn fail_on(&mut self, outcome: io::Result<()>) -> Result<(), Error> {
+        outcome.map_err(|error| {
+            self.failure = Some(error.to_string());
+            Error::Failed(error)
+        })
     }
 }

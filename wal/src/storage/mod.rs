@@ -1,14 +1,28 @@
-//! Where segments live: the seam between the log and the file system, so that tests can fail syncs, drop and reorder
-//! unsynced sectors and tear writes.
+//! Where segments live: the seam between the log and the file system.
+//!
+//! | implementation | for |
+//! |---|---|
+//! | [`Disk`] | one directory of a real file system |
+//! | [`Faulty`] | tests: in memory, with failing and lying syncs, power cuts, torn writes, flipped bits, no space |
+//!
+//! What the log assumes of any of them: a write below an earlier length changes no other byte; a sector of 512 bytes that
+//! is overwritten when the power fails holds, byte for byte, old or new content; what a successful `sync` covered stays.
 
 use std::io;
 
+mod disk;
+mod faulty;
+
+pub use disk::Disk;
+pub use faulty::Faulty;
+
 /// A directory of segment files.
 pub trait Storage: Send + Sync + 'static {
-    /// Creates `name` with `length` bytes allocated and reading as zero, durably *after* its first `sync` and `sync_directory`.
+    /// Creates `name` with `length` bytes allocated and reading as zero, durably *after* its first `sync` and
+    /// `sync_directory`.
     ///
     /// # Errors
-    /// When the name exists, or there is no space.
+    /// When the name exists, or there is no space; then no file of that name is left if that can be helped.
     fn create(&self, name: &str, length: u64) -> io::Result<Box<dyn File>>;
     /// Opens an existing file for reading and writing.
     ///
@@ -20,7 +34,7 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// When the directory cannot be read.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// Removes a file.
+    /// Removes a file. Whoever has it open can go on reading it.
     ///
     /// # Errors
     /// When there is no such file.
@@ -30,11 +44,16 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// When the directory cannot be synced.
     fn sync_directory(&self) -> io::Result<()>;
+    /// Bytes that can still be allocated.
+    ///
+    /// # Errors
+    /// As the device reports.
+    fn free_bytes(&self) -> io::Result<u64>;
 }
 
 /// One open segment file.
 pub trait File: Send + Sync {
-    /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
+    /// Reads up to `buffer.len()` bytes at `offset`; none only at the end of the file.
     ///
     /// # Errors
     /// As the device reports.
