@@ -123,6 +123,14 @@ fn decode_body<T: Record>(body: &[u8]) -> Result<T, Undecodable> {
     Ok(record)
 }
 
+/// Pins the bytes of a record, both ways.
+#[cfg(test)]
+#[track_caller]
+pub(crate) fn golden<T: Record + PartialEq + std::fmt::Debug>(record: &T, bytes: &[u8]) {
+    assert_eq!(encode(record), bytes, "{record:?} is written otherwise than before");
+    assert_eq!(decode::<T>(bytes).as_ref(), Ok(record));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,107 +1,300 @@
 //! Accounts, scores, limits: the linearizable ledger as a pure function.
 //!
-//! `apply(view, proposal) -> Outcome` reads only raft-owned families through an overlay, no clock and no chance.
-#![allow(unused, missing_docs)] // skeleton
+//! ```text
+//!  Proposal ─► apply ─► 1. idempotency   an answered key repeats its outcome, and writes nothing
+//!                       2. rate limit    exact sliding hour per node and kind, twilight included
+//!                       3. gate          knowledge only: grace below 10 consumed, then ratio ≥ 0.1, twilight passes
+//!                       4. effects ─► balances, window, pool, event, registry
+//!                       5. audit record, sealed to the one before
+//!                       6. outcome kept under its idempotency key
+//!
+//!  Overlay = View + what earlier proposals of the same batch wrote ──into_batch──► one commit::Batch
+//! ```
+//!
+//! Invariants:
+//! - The same proposals over the same view give the same outcomes and, byte for byte, the same writes.
+//! - A refused proposal writes nothing: it costs nothing and counts for nothing.
+//! - Each content hash is credited once, ever, to one account, in the same batch that puts it into the pool.
+//! - Ledger time never goes back: it is the latest proposer's time seen so far.
+//! - Scores are whole numbers; 0.1 is compared as `10 · contributed ≥ consumed`, so that exactly 0.1 passes.
+//! - The cost of a command depends on the command, not on how much the pool or the ledger holds.
+//!
+//! Reads the families `ledger`, `pool`, `requests`, `registry` and `audit` and no others. Refuses to know clocks, chance,
+//! HTTP, the text of concepts, and who puts proposals in order.
 
-use crate::{clock::Timestamp, crdt::Strategy, json::ContentHash, keyspace::NamespaceId};
+mod account;
+mod apply;
+pub mod audit;
+mod idempotency;
+mod namespaces;
+mod overlay;
+mod read;
+mod window;
 
-/// A member's name: any UTF-8 up to 256 bytes without control characters.
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
+
+use crate::{
+    clock::Timestamp,
+    crdt::Strategy,
+    json::{self, Anonymiser, ContentHash},
+    keyspace::NamespaceId,
+};
+
+pub use crate::keyspace::{
+    ledger::Event,
+    pool::ATTRIBUTIONS_MAX,
+    registry::{Limits, NamespacePolicy, Replication},
+};
+pub use account::{Standing, Tier};
+pub use apply::apply;
+pub use namespaces::{NAMESPACE_NAME_BYTES_MAX, NAMESPACES_MAX};
+pub use overlay::Overlay;
+pub use read::{
+    Attribution, PoolEntry, PoolStats, attribution, contribution_events, limited, limits, namespace, namespaces,
+    pool_entries, pool_stats, standing,
+};
+
+/// Consumed requests below which the gate stands open to everybody.
+pub const GRACE_REQUESTS: u64 = 10;
+/// The ratio of contributed to consumed from which on the gate opens.
+pub const RATIO_MINIMUM: f64 = 0.1;
+
+/// A member's name: 1 to 256 bytes of UTF-8 without control characters. Data, never a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(String);
+
+/// Why a text is no member's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NodeIdError {
+    /// Nothing there.
+    #[error("a node id must not be empty")]
+    Empty,
+    /// More than [`NodeId::BYTES_MAX`].
+    #[error("a node id has at most {} bytes", NodeId::BYTES_MAX)]
+    TooLong,
+    /// A character of Unicode's category Cc.
+    #[error("a node id has no control characters")]
+    ControlCharacter,
+}
+
+impl NodeId {
+    /// The longest name, in bytes.
+    pub const BYTES_MAX: usize = 256;
+
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`NodeIdError`] says which rule it breaks.
+    pub fn new(name: impl Into<String>) -> Result<NodeId, NodeIdError> {
+        let name = name.into();
+        if name.is_empty() {
+            return Err(NodeIdError::Empty);
+        }
+        if name.len() > NodeId::BYTES_MAX {
+            return Err(NodeIdError::TooLong);
+        }
+        if name.chars().any(char::is_control) {
+            return Err(NodeIdError::ControlCharacter);
+        }
+        Ok(NodeId(name))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for NodeId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
 
 /// A command with all that apply may not look up for itself.
 #[derive(Clone, Debug)]
 pub struct Proposal {
     /// The proposer's wall time; ledger time = max(previous, this).
     pub at: Timestamp,
+    /// Present when the caller may retry.
     pub idempotency: Option<Idempotency>,
+    /// What is asked.
     pub command: Command,
 }
+
+/// Makes a retry safe: the first outcome is kept for 24 hours and repeated.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
+    /// Who chose the key; keys of different callers never meet. At most 256 bytes.
     pub caller: String,
+    /// The caller's key; at most 256 bytes.
     pub key: String,
-    /// SHA-256 of the request body.
+    /// SHA-256 of the request (route and body): another request under the same key is refused.
     pub body: [u8; 32],
 }
+
+/// All that may be asked of the ledger.
 #[derive(Clone, Debug)]
 pub enum Command {
-    Register { node: NodeId, verified: bool },
-    Contribute { node: NodeId, concepts: Vec<PoolConcept> },
-    Consume { node: NodeId },
+    /// Makes a member known; again with `verified` upgrades it.
+    Register {
+        /// Who.
+        node: NodeId,
+        /// Whether the constant was shown.
+        verified: bool,
+    },
+    /// Gives concepts to the pool.
+    Contribute {
+        /// Who.
+        node: NodeId,
+        /// At most 1,000; the door checks.
+        concepts: Vec<PoolConcept>,
+    },
+    /// Pays 1.0 for one knowledge request.
+    Consume {
+        /// Who.
+        node: NodeId,
+    },
+    /// Changes the limits of all members, from the next request on.
     SetLimits(Limits),
-    CreateNamespace { name: String, policy: NamespacePolicy },
-    SetNamespacePolicy { name: String, strategy: Strategy },
+    /// Creates a namespace.
+    CreateNamespace {
+        /// `[a-z0-9][a-z0-9._-]{0,62}`, and neither `system` nor `shared`.
+        name: String,
+        /// Its policy; the replication is for ever.
+        policy: NamespacePolicy,
+    },
+    /// Changes how concurrent values of a namespace are read.
+    SetNamespacePolicy {
+        /// Of the namespace.
+        name: String,
+        /// From now on.
+        strategy: Strategy,
+    },
 }
+
 /// An anonymised concept and its identity.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolConcept {
+    /// Its identity.
     pub hash: ContentHash,
     /// Anonymised JSON text, numbers and key order as sent.
     pub json: String,
 }
-/// Accepted requests per node and sliding hour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub contribute_per_hour: u32,
-    pub knowledge_per_hour: u32,
+
+impl PoolConcept {
+    /// Anonymises `concept`; `None` when nothing is left of it.
+    #[must_use]
+    pub fn new(mut concept: Value, rules: &Anonymiser) -> Option<PoolConcept> {
+        rules.anonymise(&mut concept);
+        if concept.as_object().is_some_and(serde_json::Map::is_empty) {
+            return None;
+        }
+        Some(PoolConcept { hash: ContentHash::of(&concept), json: json::to_text(&concept) })
+    }
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replication {
-    Mesh,
-    Consensus,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NamespacePolicy {
-    pub replication: Replication,
-    pub strategy: Strategy,
-}
+
+/// A namespace and its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
+    /// Never reused.
     pub id: NamespaceId,
+    /// As created.
     pub name: String,
+    /// Now.
     pub policy: NamespacePolicy,
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tier {
-    Blocked,
-    Basic,
-    Intermediate,
-    Advanced,
-    Contributor,
-    Twilight,
-}
-/// A member's standing, as `/federation/status` shows it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Standing {
-    pub registered_at: Option<Timestamp>,
-    pub verified: bool,
-    pub contributed: f64,
-    pub consumed: f64,
-    pub ratio: f64,
-    pub tier: Tier,
-    pub allowed: bool,
-}
+
+/// The kinds of requests with a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limited {
+    /// Contributions.
     Contribute,
+    /// Knowledge requests.
     Knowledge,
 }
+
+/// What came of a proposal.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    Registered { already: bool, registered_at: Timestamp, standing: Standing },
-    Contributed { new: u64, duplicates: u64, standing: Standing },
+    /// Of [`Command::Register`].
+    Registered {
+        /// Whether it had been registered before.
+        already: bool,
+        /// Of the first registration.
+        registered_at: Timestamp,
+        /// Now.
+        standing: Standing,
+    },
+    /// Of [`Command::Contribute`].
+    Contributed {
+        /// Concepts credited.
+        new: u64,
+        /// Concepts that the pool had, or that came twice in the request.
+        duplicates: u64,
+        /// Now.
+        standing: Standing,
+    },
     /// Charged 1.0; the answer may be read once the local pool counter has reached `pool_counter`.
-    Charged { pool_counter: u64, standing: Standing },
+    Charged {
+        /// The pool's counter at the charge.
+        pool_counter: u64,
+        /// Now.
+        standing: Standing,
+    },
+    /// Of [`Command::SetLimits`] and [`Command::SetNamespacePolicy`].
     Done,
+    /// Of [`Command::CreateNamespace`].
     NamespaceCreated(Namespace),
+    /// Nothing was done, charged or credited.
     Refused(Refusal),
 }
-#[derive(Clone, Debug, PartialEq)]
+
+/// Why nothing was done.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    RateLimited { kind: Limited, limit: u32, retry_at: Timestamp, now: Timestamp },
-    Gate { standing: Standing, minimum: f64, deficit: f64 },
+    /// The window is full.
+    #[error("{limit} requests in the last hour; retry in {} s", (retry_at.0.saturating_sub(now.0)).div_ceil(1_000_000))]
+    RateLimited {
+        /// Which window.
+        kind: Limited,
+        /// Requests per hour.
+        limit: u32,
+        /// When the next request will be accepted, if nothing else is.
+        retry_at: Timestamp,
+        /// Ledger time of the refusal.
+        now: Timestamp,
+    },
+    /// "Can't use it unless you add to it."
+    #[error("the ratio of contributed to consumed is below {minimum}; contribute {deficit} more first")]
+    Gate {
+        /// As it was before and still is.
+        standing: Standing,
+        /// The ratio needed.
+        minimum: f64,
+        /// What is missing: minimum · consumed − contributed.
+        deficit: f64,
+    },
+    /// The key was used for another request within 24 hours.
+    #[error("this idempotency key was used for another request; use a fresh key")]
     KeyReused,
+    /// The name is taken.
+    #[error("a namespace of this name exists")]
     NamespaceExists,
+    /// No such namespace.
+    #[error("no namespace of this name exists; create it first")]
     NamespaceUnknown,
+    /// The name is reserved or breaks the rules.
+    #[error("a namespace is named by 1 to {NAMESPACE_NAME_BYTES_MAX} of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit; system and shared are reserved")]
+    NamespaceName,
+    /// There are [`NAMESPACES_MAX`] already.
+    #[error("there are {NAMESPACES_MAX} namespaces already")]
+    NamespacesFull,
+    /// A limit of 0, or above [`Limits::PER_HOUR_MAX`].
+    #[error("a limit is 1 to {} requests per hour", Limits::PER_HOUR_MAX)]
+    LimitsOutOfRange,
 }
