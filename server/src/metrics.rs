@@ -1,1 +1,303 @@
-//! What the node counts, each metric with its help.
+//! What the node counts, each metric with its help, in Prometheus' own conventions.
+//!
+//! A metric exists only through a row of [`ALL`], so none can lack its help. Each node has its own registry: nothing here
+//! is global to the process. The HTTP face renders it at `/metrics`; nothing is pushed and no port is opened.
+//!
+//! The module refuses to know what the numbers mean to anyone: components hold the handles they count with.
+
+use std::{fmt, sync::Arc};
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder as _};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// What kind of number it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution over these buckets.
+    Histogram(&'static [f64]),
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name, with the unit and `_total` as Prometheus wants them.
+    pub name: &'static str,
+    /// What kind of number it is.
+    pub kind: Kind,
+    /// What it tells an operator, in one sentence.
+    pub help: &'static str,
+}
+
+/// Seconds, from a tenth of a millisecond to ten seconds.
+const SECONDS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Counts, in powers of two.
+const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
+
+/// Always 1; its label says which build runs.
+pub const BUILD: Metric = gauge("continuum_build_info", "Always 1; the label version says which build runs.");
+/// Resident memory.
+pub const RESIDENT: Metric = gauge("process_resident_memory_bytes", "Memory of the process that is resident.");
+/// Last committed LSN.
+pub const COMMITTED: Metric =
+    gauge("continuum_engine_committed_lsn", "Sequence number of the last record that is durable and applied.");
+/// Groups.
+pub const GROUPS: Metric =
+    counter("continuum_engine_groups_total", "Groups of records written to the log, each with one fdatasync.");
+/// Records.
+pub const RECORDS: Metric = counter("continuum_engine_records_total", "Records written to the log.");
+/// Bytes of log.
+pub const LOG_BYTES: Metric = counter("continuum_engine_log_bytes_total", "Bytes of records written to the log.");
+/// Records in a group.
+pub const GROUP_RECORDS: Metric =
+    histogram("continuum_engine_group_records", COUNTS, "Records that shared one group and its fdatasync.");
+/// `fdatasync`.
+pub const SYNC_SECONDS: Metric =
+    histogram("continuum_engine_sync_duration_seconds", SECONDS, "Time one fdatasync of the log took.");
+/// Bytes waiting for the committer.
+pub const ENGINE_QUEUE: Metric = gauge("continuum_engine_queue_bytes", "Bytes of writes waiting for the log.");
+/// Commands decided.
+pub const COMMANDS: Metric = counter("continuum_sequencer_commands_total", "Commands decided by the ledger.");
+/// Commands decided together.
+pub const COMMAND_BATCH: Metric =
+    histogram("continuum_sequencer_batch_commands", COUNTS, "Commands that were decided and committed as one batch.");
+/// Commands waiting.
+pub const COMMAND_QUEUE: Metric = gauge("continuum_sequencer_queue_commands", "Commands waiting for their turn.");
+/// From proposal to durable answer.
+pub const COMMAND_SECONDS: Metric = histogram(
+    "continuum_sequencer_command_duration_seconds",
+    SECONDS,
+    "Time from the proposal of a command to its durable answer.",
+);
+/// HTTP requests, by route, method and status.
+pub const HTTP_REQUESTS: Metric =
+    counter("continuum_http_requests_total", "HTTP requests answered, by route, method and status.");
+/// HTTP latency, by route.
+pub const HTTP_SECONDS: Metric =
+    histogram("continuum_http_request_duration_seconds", SECONDS, "Time to answer an HTTP request, by route.");
+/// gRPC calls, by method and code.
+pub const GRPC_REQUESTS: Metric =
+    counter("continuum_grpc_requests_total", "gRPC calls answered, by method and status code.");
+/// gRPC latency, by method.
+pub const GRPC_SECONDS: Metric =
+    histogram("continuum_grpc_request_duration_seconds", SECONDS, "Time to answer a gRPC call, by method.");
+/// Connections open, by face.
+pub const CONNECTIONS: Metric = gauge("continuum_connections", "Connections open now, by face.");
+/// Concepts, new to the pool or known.
+pub const CONTRIBUTED: Metric = counter(
+    "continuum_contribution_concepts_total",
+    "Concepts contributed, by result: new ones earn credit, duplicates only attribution.",
+);
+/// Refusals, by reason.
+pub const REFUSED: Metric =
+    counter("continuum_contribution_refusals_total", "Contribution and knowledge requests refused, by reason.");
+/// Concepts handed out.
+pub const DELIVERED: Metric =
+    counter("continuum_contribution_delivered_total", "Concepts handed out to knowledge requests.");
+/// Searches.
+pub const SEARCH_SECONDS: Metric = histogram(
+    "continuum_search_duration_seconds",
+    SECONDS,
+    "Time a search of the pool took, without charging for it and without waiting for the index.",
+);
+/// Waits for the index.
+pub const SEARCH_WAIT_SECONDS: Metric = histogram(
+    "continuum_search_wait_seconds",
+    SECONDS,
+    "Time a knowledge request waited for the search index to reach what it paid for.",
+);
+/// Concepts in the index.
+pub const SEARCH_CONCEPTS: Metric = gauge("continuum_search_concepts", "Concepts in the search index.");
+
+/// Every metric there is.
+pub const ALL: &[Metric] = &[
+    BUILD,
+    RESIDENT,
+    COMMITTED,
+    GROUPS,
+    RECORDS,
+    LOG_BYTES,
+    GROUP_RECORDS,
+    SYNC_SECONDS,
+    ENGINE_QUEUE,
+    COMMANDS,
+    COMMAND_BATCH,
+    COMMAND_QUEUE,
+    COMMAND_SECONDS,
+    HTTP_REQUESTS,
+    HTTP_SECONDS,
+    GRPC_REQUESTS,
+    GRPC_SECONDS,
+    CONNECTIONS,
+    CONTRIBUTED,
+    REFUSED,
+    DELIVERED,
+    SEARCH_SECONDS,
+    SEARCH_WAIT_SECONDS,
+    SEARCH_CONCEPTS,
+];
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, help }
+}
+
+const fn histogram(name: &'static str, buckets: &'static [f64], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram(buckets), help }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("continuum", Level::INFO, None);
+
+/// Labels of one series: names from the code, values that stay few (routes, never paths or node ids).
+pub type Labels<'a> = &'a [(&'static str, &'a str)];
+
+/// A node's registry; clones share it.
+#[derive(Clone)]
+pub struct Metrics {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// A registry in which every metric of [`ALL`] is described and nothing is counted yet.
+    ///
+    /// # Panics
+    /// When a row of [`ALL`] has a histogram without buckets.
+    #[must_use]
+    pub fn new() -> Metrics {
+        let mut builder = PrometheusBuilder::new();
+        for metric in ALL {
+            if let Kind::Histogram(buckets) = metric.kind {
+                let matcher = Matcher::Full(metric.name.to_owned());
+                builder = builder.set_buckets_for_metric(matcher, buckets).expect("every histogram names its buckets");
+            }
+        }
+        let recorder = builder.build_recorder();
+        for metric in ALL {
+            let name = KeyName::from_const_str(metric.name);
+            match metric.kind {
+                Kind::Counter => recorder.describe_counter(name, None, metric.help.into()),
+                Kind::Gauge => recorder.describe_gauge(name, None, metric.help.into()),
+                Kind::Histogram(_) => recorder.describe_histogram(name, None, metric.help.into()),
+            }
+        }
+        let handle = recorder.handle();
+        let metrics = Metrics { recorder: Arc::new(recorder), handle };
+        metrics.gauge(BUILD, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        metrics
+    }
+
+    /// The handle of one counter; keep it where it is used often.
+    #[must_use]
+    pub fn counter(&self, metric: Metric, labels: Labels<'_>) -> Counter {
+        debug_assert_eq!(metric.kind, Kind::Counter, "{}", metric.name);
+        self.recorder.register_counter(&key(metric, labels), &METADATA)
+    }
+
+    /// The handle of one gauge.
+    #[must_use]
+    pub fn gauge(&self, metric: Metric, labels: Labels<'_>) -> Gauge {
+        debug_assert_eq!(metric.kind, Kind::Gauge, "{}", metric.name);
+        self.recorder.register_gauge(&key(metric, labels), &METADATA)
+    }
+
+    /// The handle of one histogram.
+    #[must_use]
+    pub fn histogram(&self, metric: Metric, labels: Labels<'_>) -> Histogram {
+        debug_assert!(matches!(metric.kind, Kind::Histogram(_)), "{}", metric.name);
+        self.recorder.register_histogram(&key(metric, labels), &METADATA)
+    }
+
+    /// The text Prometheus scrapes (`text/plain; version=0.0.4`).
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds samples into their buckets; without a scrape or this, every few seconds, they would pile up.
+    pub fn fold(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+fn key(metric: Metric, labels: Labels<'_>) -> Key {
+    if labels.is_empty() {
+        return Key::from_static_name(metric.name);
+    }
+    let labels: Vec<Label> = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
+    Key::from_parts(metric.name, labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn touch_all(metrics: &Metrics) {
+        for metric in ALL {
+            match metric.kind {
+                Kind::Counter => metrics.counter(*metric, &[]).increment(1),
+                Kind::Gauge => metrics.gauge(*metric, &[]).set(1.0),
+                Kind::Histogram(_) => metrics.histogram(*metric, &[]).record(0.5),
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_has_help_and_a_prometheus_name() {
+        let metrics = Metrics::new();
+        touch_all(&metrics);
+        let text = metrics.render();
+        let names = |prefix: &str| -> BTreeSet<&str> {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
+            lines.filter_map(|line| line.split(' ').next()).collect()
+        };
+        assert_eq!(names("# TYPE "), names("# HELP "), "{text}");
+        assert_eq!(names("# TYPE ").len(), ALL.len(), "each name once");
+        for metric in ALL {
+            assert!(metric.help.ends_with('.') && metric.help.len() > 20, "{}", metric.name);
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn labels_make_series_and_histograms_have_their_own_buckets() {
+        let metrics = Metrics::new();
+        metrics.counter(HTTP_REQUESTS, &[("route", "/health"), ("status", "200")]).increment(2);
+        metrics.histogram(SYNC_SECONDS, &[]).record(0.000_2);
+        metrics.fold();
+        let text = metrics.render();
+        assert!(text.contains(r#"continuum_http_requests_total{route="/health",status="200"} 2"#), "{text}");
+        assert!(text.contains(r#"continuum_engine_sync_duration_seconds_bucket{le="0.0001"} 0"#), "{text}");
+        assert!(text.contains(r#"continuum_engine_sync_duration_seconds_bucket{le="0.00025"} 1"#), "{text}");
+        assert!(text.contains("continuum_build_info{version="), "{text}");
+    }
+
+    #[test]
+    fn two_nodes_of_one_process_count_apart() {
+        let (one, other) = (Metrics::new(), Metrics::new());
+        one.counter(COMMANDS, &[]).increment(7);
+        assert!(one.render().contains("continuum_sequencer_commands_total 7"));
+        assert!(!other.render().contains("continuum_sequencer_commands_total 7"));
+    }
+}

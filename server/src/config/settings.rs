@@ -1,0 +1,266 @@
+//! The settings themselves: one struct per component, units in the names, sensible without any configuration.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+/// One mebibyte.
+const MIB: u64 = 1024 * 1024;
+
+/// Everything a node can be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// Who the node is and where it listens.
+    pub node: Node,
+    /// The data directory and the engine over it.
+    pub storage: Storage,
+    /// The shared pool: limits, queue, index.
+    pub contribution: Contribution,
+    /// The HTTP and gRPC faces' bounds.
+    pub http: Http,
+    /// What is logged and how.
+    pub log: Log,
+    /// Threads and the graceful stop.
+    pub runtime: Runtime,
+    /// Certificates; not yet in effect.
+    pub tls: Tls,
+    /// Finding other nodes; not yet in effect.
+    pub discovery: Discovery,
+    /// Consensus timing; not yet in effect.
+    pub raft: Raft,
+    /// Gossip timing; not yet in effect.
+    pub gossip: Gossip,
+}
+
+/// Who the node is and where it listens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The node's name; `None` takes the one kept in the data directory, generated at first start.
+    pub id: Option<String>,
+    /// Where gRPC is served.
+    pub bind_address: SocketAddr,
+    /// Where HTTP is served.
+    pub http_address: SocketAddr,
+    /// What other nodes are told to dial; not yet in effect.
+    pub advertise_address: Option<String>,
+    /// Allows an address beyond loopback without TLS: everyone who reaches the port may write.
+    pub insecure_open: bool,
+}
+
+impl Default for Node {
+    fn default() -> Node {
+        Node {
+            id: None,
+            bind_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 7000)),
+            http_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            advertise_address: None,
+            insecure_open: false,
+        }
+    }
+}
+
+/// The data directory and the engine over it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Storage {
+    /// The data directory.
+    pub path: PathBuf,
+    /// Memory for blocks of the database read again.
+    pub block_cache_bytes: u64,
+    /// The database is flushed every so many bytes of log, which also bounds replay.
+    pub flush_log_bytes: u64,
+    /// Size of one log segment, allocated before use.
+    pub segment_bytes: u64,
+    /// Writes waiting for the log before callers are made to wait.
+    pub queue_bytes_max: u64,
+    /// Free space below which a warning is logged.
+    pub free_soft_bytes: u64,
+    /// Free space below which client writes are refused; deletes still work.
+    pub free_hard_bytes: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Storage {
+        Storage {
+            path: PathBuf::from("continuum-data"),
+            block_cache_bytes: 32 * MIB,
+            flush_log_bytes: 64 * MIB,
+            segment_bytes: 64 * MIB,
+            queue_bytes_max: 32 * MIB,
+            free_soft_bytes: 512 * MIB,
+            free_hard_bytes: 128 * MIB,
+        }
+    }
+}
+
+/// The shared pool: limits, queue, index.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contribution {
+    /// Contributions accepted per node and sliding hour.
+    pub contribute_per_hour: u32,
+    /// Knowledge requests accepted per node and sliding hour.
+    pub knowledge_per_hour: u32,
+    /// Bytes of commands waiting for their turn before callers are made to wait.
+    pub queue_bytes_max: u64,
+    /// How long a command waits for a place in that queue before its caller is told to retry.
+    pub queue_wait_ms_max: u64,
+    /// How long a knowledge request waits for the search index to reach what it paid for.
+    pub index_wait_ms_max: u64,
+    /// Usage counts are made durable this often.
+    pub usage_flush_interval_ms: u64,
+}
+
+impl Default for Contribution {
+    fn default() -> Contribution {
+        Contribution {
+            contribute_per_hour: 100,
+            knowledge_per_hour: 50,
+            queue_bytes_max: 64 * MIB,
+            queue_wait_ms_max: 30_000,
+            index_wait_ms_max: 1_000,
+            usage_flush_interval_ms: 1_000,
+        }
+    }
+}
+
+/// The faces' bounds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Largest request body.
+    pub body_bytes_max: u64,
+    /// Connections served at once on each address; further ones wait in the kernel's backlog.
+    pub connections_max: u32,
+    /// Request line and headers must have arrived after this long.
+    pub header_timeout_ms: u64,
+    /// The body must have arrived after this long.
+    pub body_timeout_ms: u64,
+    /// A connection without a request is closed after this long.
+    pub idle_timeout_ms: u64,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http {
+            body_bytes_max: 4 * MIB,
+            connections_max: 16_384,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+            idle_timeout_ms: 75_000,
+        }
+    }
+}
+
+/// What is logged and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A level, or directives such as `info,continuum_server=debug`.
+    pub level: String,
+    /// The form of a log line.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text when standard error is a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Threads and the graceful stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// Threads that serve requests; 0 takes one per processor, at most 8.
+    pub worker_threads: u32,
+    /// How long requests under way may take to finish once the node was asked to stop.
+    pub shutdown_timeout_ms: u64,
+}
+
+impl Default for Runtime {
+    fn default() -> Runtime {
+        Runtime { worker_threads: 0, shutdown_timeout_ms: 10_000 }
+    }
+}
+
+/// Certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The node's certificate chain, PEM.
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub key: Option<PathBuf>,
+    /// The authority that signs the nodes of the cluster, PEM.
+    pub ca: Option<PathBuf>,
+}
+
+/// A way of finding other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiscoveryMethod {
+    /// SRV records.
+    Dns,
+    /// Multicast on the local network.
+    Mdns,
+    /// The bootstrap list.
+    Bootstrap,
+    /// What other nodes tell.
+    Gossip,
+    /// A fixed list.
+    Static,
+}
+
+/// Finding other nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// Which ways are used.
+    pub methods: Vec<DiscoveryMethod>,
+    /// The name whose SRV records list the nodes.
+    pub dns_domain: Option<String>,
+    /// `HOST:PORT` of nodes to try first.
+    pub bootstrap_nodes: Vec<String>,
+}
+
+impl Default for Discovery {
+    fn default() -> Discovery {
+        let methods = vec![DiscoveryMethod::Dns, DiscoveryMethod::Mdns, DiscoveryMethod::Bootstrap];
+        Discovery { methods, dns_domain: None, bootstrap_nodes: Vec::new() }
+    }
+}
+
+/// Consensus timing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raft {
+    /// Shortest and longest wait before an election, milliseconds.
+    pub election_timeout_ms: (u64, u64),
+    /// Time between heartbeats of a leader.
+    pub heartbeat_interval_ms: u64,
+}
+
+impl Default for Raft {
+    fn default() -> Raft {
+        Raft { election_timeout_ms: (150, 300), heartbeat_interval_ms: 50 }
+    }
+}
+
+/// Gossip timing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gossip {
+    /// Peers told in each round.
+    pub fanout: u32,
+    /// Time between rounds.
+    pub interval_ms: u64,
+}
+
+impl Default for Gossip {
+    fn default() -> Gossip {
+        Gossip { fanout: 3, interval_ms: 100 }
+    }
+}

@@ -1,0 +1,34 @@
+use super::*;
+
+#[test]
+fn a_name_is_made_once_and_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("not/yet/there");
+    let first = Directory::open(&path).unwrap().node_name(None).unwrap();
+    assert!(first.starts_with("node-") && first.len() == 15, "{first}");
+    let directory = Directory::open(&path).unwrap();
+    assert_eq!(directory.node_name(None).unwrap(), first);
+    assert_eq!(directory.node_name(Some("given")).unwrap(), "given");
+    drop(directory);
+    assert_eq!(Directory::open(&path).unwrap().node_name(None).unwrap(), "given");
+}
+
+#[test]
+fn a_second_user_is_refused_and_told_by_whom() {
+    let place = tempfile::tempdir().unwrap();
+    let first = Directory::open(place.path()).unwrap();
+    let refused = Directory::open(place.path()).unwrap_err();
+    assert!(matches!(&refused, Error::Locked { holder, .. } if *holder == std::process::id().to_string()), "{refused}");
+    assert!(refused.to_string().contains("--data-dir"), "{refused}");
+    drop(first);
+    Directory::open(place.path()).unwrap();
+}
+
+#[test]
+fn a_file_in_its_place_says_what_to_do() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("file");
+    fs::write(&path, "").unwrap();
+    let told = Directory::open(&path).unwrap_err().to_string();
+    assert!(told.contains("--data-dir must name a directory"), "{told}");
+}

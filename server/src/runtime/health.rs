@@ -1,0 +1,92 @@
+//! What `/livez` and `/readyz` answer.
+//!
+//! A *live* check that fails means the process is of no further use and should be restarted; a *ready* check that fails
+//! means only that it should get no requests now. Every live check counts for readiness too.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// What a failing check means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bearing {
+    /// Restart the process.
+    Live,
+    /// Send no requests now.
+    Ready,
+}
+
+/// The state of a node's checks; clones share it.
+#[derive(Clone, Debug)]
+pub struct Health(Arc<Mutex<Vec<Check>>>);
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Its name, as `?verbose` shows it.
+    pub name: &'static str,
+    /// What its failing means.
+    pub bearing: Bearing,
+    /// Why it fails; `None` while it passes.
+    pub failure: Option<String>,
+}
+
+/// An answer: passing when every check in it passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The checks that were asked for.
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// Whether every check passes.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        self.checks.iter().all(|check| check.failure.is_none())
+    }
+}
+
+impl Health {
+    /// Checks that all fail with "starting" until someone says otherwise.
+    #[must_use]
+    pub fn starting(checks: &[(&'static str, Bearing)]) -> Health {
+        let check = |(name, bearing): &(&'static str, Bearing)| Check {
+            name,
+            bearing: *bearing,
+            // A node that starts is alive.
+            failure: (*bearing == Bearing::Ready).then(|| "starting".to_owned()),
+        };
+        Health(Arc::new(Mutex::new(checks.iter().map(check).collect())))
+    }
+
+    /// The named check passes.
+    pub fn pass(&self, name: &'static str) {
+        self.set(name, None);
+    }
+
+    /// The named check fails, and why.
+    pub fn fail(&self, name: &'static str, reason: impl Into<String>) {
+        self.set(name, Some(reason.into()));
+    }
+
+    fn set(&self, name: &'static str, failure: Option<String>) {
+        let mut checks = self.0.lock();
+        let check = checks.iter_mut().find(|check| check.name == name);
+        debug_assert!(check.is_some(), "{name} is a check of this node");
+        if let Some(check) = check {
+            check.failure = failure;
+        }
+    }
+
+    /// What `/livez` answers.
+    #[must_use]
+    pub fn live(&self) -> Report {
+        Report { checks: self.0.lock().iter().filter(|check| check.bearing == Bearing::Live).cloned().collect() }
+    }
+
+    /// What `/readyz` answers.
+    #[must_use]
+    pub fn ready(&self) -> Report {
+        Report { checks: self.0.lock().clone() }
+    }
+}
