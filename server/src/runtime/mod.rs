@@ -6,6 +6,7 @@
 //! | [`entropy`] | random bits and names |
 //! | [`tasks`] | tasks and threads, and the word to stop that reaches all of them |
 //! | [`health`] | what `/livez` and `/readyz` answer |
+//! | [`listener`] | accepted connections, HTTP on them, and their time-outs |
 //! | [`signals`] | SIGTERM and SIGINT |
 //! | [`logs`] | structured log lines on standard error |
 //! | [`directory`] | the data directory: made, locked, named |
@@ -17,6 +18,7 @@
 pub mod directory;
 pub mod entropy;
 pub mod health;
+pub mod listener;
 pub mod logs;
 pub mod process;
 pub mod signals;
