@@ -23,7 +23,11 @@ pub mod keyspace;
 pub mod ledger;
 pub mod store;
 
+mod follow;
+pub mod format;
 mod open;
+mod recovery;
 
 pub use commit::{Batch, CommitError, Durability, Effect, Mutation, Pending, Receipt, Supersede};
-pub use open::{Engine, Environment, OpenError, Settings};
+pub use follow::{FollowError, Followed, Follower};
+pub use open::{Engine, Environment, NODE_BYTES_MAX, OpenError, Settings};

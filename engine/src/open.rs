@@ -1,74 +1,327 @@
 //! The engine as its users hold it.
-#![allow(unused, missing_docs)] // skeleton
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use wal::Lsn;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use wal::{Lsn, storage::Storage};
 
-use crate::{clock::Clock, commit::{Batch, Durability, Pending}, crdt, identity::Actor, keyspace::NamespaceId, store::{self, Store, View}};
+use crate::{
+    clock::Clock,
+    commit::{
+        Batch, Durability, Pending,
+        applier::Progress,
+        committer::Parts,
+        flusher,
+        merge::Merger,
+        queue::Queue,
+        space::Space,
+        stop::Stop,
+        threads::Threads,
+    },
+    crdt,
+    follow::{FollowError, Follower},
+    identity::Actor,
+    keyspace::{
+        NamespaceId,
+        actors::Actors,
+        concepts,
+        meta::{self, Identity},
+    },
+    recovery::{self, Recovered},
+    store::{self, Family, Store, View, end_of_prefix, rocks},
+};
 
+/// The longest name of a node, in bytes.
+pub const NODE_BYTES_MAX: usize = 256;
+
+/// The largest group the log takes: one batch of the largest size with its index rows.
+const LOG_GROUP_BYTES_MAX: u64 = 32 << 20;
+
+/// What a segment needs besides one group.
+const SEGMENT_OVERHEAD_BYTES: u64 = 8 << 10;
+
+/// The engine's numbers.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Memory for database blocks.
     pub block_cache_bytes: usize,
     /// A flush of the database every so many bytes of log; also bounds replay.
     pub flush_log_bytes: u64,
+    /// Batches waiting for the committer, in bytes; more are answered [`crate::CommitError::Busy`].
     pub queue_bytes_max: usize,
+    /// Bytes of one log segment, allocated before it is used; the reserve for deletes is as large.
     pub segment_bytes: u64,
     /// Free space under which a warning is logged.
     pub free_soft_bytes: u64,
-    /// Free space under which client writes are refused while deletes still work.
+    /// Free space under which client writes are refused while deletes still work, besides what the next flush needs.
     pub free_hard_bytes: u64,
 }
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            block_cache_bytes: 64 << 20,
+            flush_log_bytes: 64 << 20,
+            queue_bytes_max: 64 << 20,
+            segment_bytes: 64 << 20,
+            free_soft_bytes: 1 << 30,
+            free_hard_bytes: 32 << 20,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks the numbers against one another.
+    ///
+    /// # Errors
+    /// Which number is wrong, and what it may be.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.free_soft_bytes < self.free_hard_bytes {
+            let (soft, hard) = (self.free_soft_bytes, self.free_hard_bytes);
+            return Err(format!("free_soft_bytes ({soft}) must not be below free_hard_bytes ({hard})"));
+        }
+        if self.flush_log_bytes == 0 || self.queue_bytes_max == 0 {
+            return Err("flush_log_bytes and queue_bytes_max must be above 0".to_owned());
+        }
+        self.log().validate().map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn log(&self) -> wal::Settings {
+        let group = LOG_GROUP_BYTES_MAX.min(self.segment_bytes.saturating_sub(SEGMENT_OVERHEAD_BYTES));
+        wal::Settings {
+            segment_bytes: self.segment_bytes,
+            group_bytes_max: usize::try_from(group).unwrap_or(usize::MAX),
+            ..wal::Settings::default()
+        }
+    }
+}
+
 /// Components handed in.
 pub struct Environment {
+    /// The node's name; the data directory keeps it and refuses another.
     pub node: String,
+    /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Fresh random bits for incarnations and secrets.
     pub entropy: fn() -> u64,
-    pub log: Arc<dyn wal::storage::Storage>,
+    /// Where the log lives.
+    pub log: Arc<dyn Storage>,
+    /// Where the state lives.
     pub store: Arc<dyn Store>,
 }
+
+impl Environment {
+    /// Log and database in the folders `log` and `db` of one data directory, both locked against other processes.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or read, or another process has it open.
+    pub fn in_directory(
+        directory: &Path,
+        settings: &Settings,
+        node: &str,
+        clock: Arc<dyn Clock>,
+        entropy: fn() -> u64,
+    ) -> Result<Environment, OpenError> {
+        let log = wal::storage::Disk::open(directory.join("log"))
+            .map_err(|error| OpenError::Refused(format!("{}: {error}", directory.join("log").display())))?;
+        let settings =
+            rocks::Settings { block_cache_bytes: settings.block_cache_bytes, flush_log_bytes: settings.flush_log_bytes };
+        let store = rocks::Rocks::open(&directory.join("db"), &settings)?;
+        Ok(Environment { node: node.to_owned(), clock, entropy, log: Arc::new(log), store: Arc::new(store) })
+    }
+}
+
+/// Why the engine does not open or close.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// The log.
     #[error(transparent)]
     Log(#[from] wal::Error),
+    /// The store.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// Something only the operator can put right; the text says what.
     #[error("{0}")]
     Refused(String),
 }
 
 /// The engine; clones share it. Reads go through [`Engine::view`], every change through [`Engine::commit`].
 #[derive(Clone)]
-pub struct Engine {}
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Arc<Queue>,
+    stop: Arc<Stop>,
+    progress: Arc<Progress>,
+    actors: Arc<Actors>,
+    store: Arc<dyn Store>,
+    identity: Identity,
+    context_key: meta::ContextKey,
+    threads: Mutex<Option<Threads>>,
+}
+
 impl Engine {
+    /// Opens log and store, replays what the store lacks, and starts the engine's threads. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`]; its text says what to do. Nothing was changed that a later opening would miss.
     pub fn open(settings: Settings, environment: Environment) -> Result<Engine, OpenError> {
-        unimplemented!()
+        settings.validate().map_err(OpenError::Refused)?;
+        let node = &environment.node;
+        if node.is_empty() || node.len() > NODE_BYTES_MAX {
+            let refusal = format!("the node name {node:?} must have 1 to {NODE_BYTES_MAX} bytes");
+            return Err(OpenError::Refused(refusal));
+        }
+        let Recovered { identity, context_key, log, replayed_bytes, applied } =
+            recovery::recover(&settings, &environment)?;
+        let Environment { clock, log: storage, store, .. } = environment;
+        let actors = Arc::new(meta::actors(&*store)?);
+        let issued = meta::read(&*store, meta::ISSUED)?.unwrap_or_default();
+        let stop = Arc::new(Stop::new());
+        let queue = Arc::new(Queue::new(settings.queue_bytes_max, Arc::clone(&stop)));
+        let progress = Arc::new(Progress::new(log.handle(), applied));
+        let (soft, hard) = (settings.free_soft_bytes, settings.free_hard_bytes);
+        let space = Space::open(storage, soft, hard, settings.segment_bytes).map_err(wal::Error::Io)?;
+        let merger = Merger::new(Arc::clone(&store), Arc::clone(&actors), clock, identity.actor(), issued);
+        let parts = Parts {
+            queue: Arc::clone(&queue),
+            log,
+            merger,
+            space,
+            progress: Arc::clone(&progress),
+            stop: Arc::clone(&stop),
+            flush_log_bytes: settings.flush_log_bytes,
+            unflushed_bytes: replayed_bytes,
+        };
+        let threads = Threads::start(parts, &store)
+            .map_err(|error| OpenError::Refused(format!("the engine's threads cannot be started: {error}")))?;
+        let threads = Mutex::new(Some(threads));
+        let shared = Shared { queue, stop, progress, actors, store, identity, context_key, threads };
+        Ok(Engine { shared: Arc::new(shared) })
     }
-    /// The door.
+
+    /// The door: queues `batch` and returns at once. The batch is carried out whether or not the answer is waited for.
     pub fn commit(&self, batch: Batch, durability: Durability) -> Pending {
-        unimplemented!()
+        self.shared.queue.push(batch, durability)
     }
+
     /// Applied state.
+    #[must_use]
     pub fn view(&self) -> &dyn View {
-        unimplemented!()
+        &*self.shared.store
     }
+
+    /// The state of one concept; `None` when it was never written.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the state is damaged.
     pub fn concept(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<crdt::State>, store::Error> {
-        unimplemented!()
+        let bytes = self.shared.store.get(Family::Concepts, &concepts::key(namespace, key))?;
+        bytes.map(|bytes| Ok(concepts::decode(&bytes, &self.shared.actors)?)).transpose()
     }
+
     /// Concepts with `prefix`, in key order, strictly after `after`; visits until `visit` returns false. Tombstones included.
-    pub fn concepts(&self, namespace: NamespaceId, prefix: &[u8], after: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], crdt::State) -> bool) -> Result<(), store::Error> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// When the store cannot be read or a state is damaged.
+    pub fn concepts(
+        &self,
+        namespace: NamespaceId,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], crdt::State) -> bool,
+    ) -> Result<(), store::Error> {
+        let from = concepts::key(namespace, prefix);
+        let to = end_of_prefix(&from);
+        // The smallest key above `after` is `after` and a zero byte.
+        let from = match after {
+            Some(after) => from.max([&concepts::key(namespace, after)[..], &[0]].concat()),
+            None => from,
+        };
+        let mut damage = None;
+        self.shared.store.scan(Family::Concepts, &from, to.as_deref(), &mut |key, value| {
+            match concepts::decode(value, &self.shared.actors) {
+                Ok(state) => visit(&key[concepts::PREFIX_BYTES..], state),
+                Err(error) => {
+                    damage = Some(error);
+                    false
+                }
+            }
+        })?;
+        damage.map_or(Ok(()), |error| Err(error.into()))
     }
+
     /// The last LSN that is both synced and applied.
-    pub fn committed(&self) -> tokio::sync::watch::Receiver<Lsn> {
-        unimplemented!()
+    #[must_use]
+    pub fn committed(&self) -> watch::Receiver<Lsn> {
+        self.shared.progress.committed()
     }
+
+    /// Follows committed batches above `after`; the log keeps them until the follower is [`Follower::done`] with them.
+    ///
+    /// # Errors
+    /// [`FollowError::Log`] with [`wal::Error::Retired`] when they are no longer there: begin from the present state.
+    pub fn follow(&self, name: &str, after: Lsn) -> Result<Follower, FollowError> {
+        Follower::new(self.shared.progress.log(), self.committed(), name, after)
+    }
+
+    /// Why the engine stopped by itself, once it has: the process must then exit and be started again.
+    #[must_use]
+    pub fn stopped(&self) -> watch::Receiver<Option<String>> {
+        self.shared.stop.watch()
+    }
+
+    /// Bytes waiting for the committer.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.queue.bytes()
+    }
+
+    /// The author of this node's own writes.
+    #[must_use]
     pub fn actor(&self) -> Actor {
-        unimplemented!()
+        self.shared.identity.actor()
     }
-    /// Drains the queue, flushes and joins the threads.
+
+    /// The cluster this node belongs to: random, drawn at the first start of its first node.
+    #[must_use]
+    pub fn cluster(&self) -> [u8; 16] {
+        self.shared.identity.cluster
+    }
+
+    /// The secret that seals context tokens.
+    #[must_use]
+    pub fn context_key(&self) -> &[u8; 32] {
+        &self.shared.context_key.0
+    }
+
+    /// Takes no more batches, carries out those queued, flushes, and joins the threads. Blocks. Again: does nothing.
+    ///
+    /// # Errors
+    /// When the engine had stopped by itself, or the flush failed: the log has everything, the next opening replays it.
     pub fn close(&self) -> Result<(), OpenError> {
-        unimplemented!()
+        self.shared.queue.close();
+        let Some(threads) = self.shared.threads.lock().take() else { return Ok(()) };
+        let Some(mut log) = threads.join() else {
+            let reason = self.shared.stop.reason().unwrap_or_default();
+            return Err(OpenError::Refused(format!("the engine had stopped: {reason}")));
+        };
+        let durable = flusher::flush(&*self.shared.store)?;
+        log.retire(durable)?;
+        log.close()?;
+        Ok(())
+    }
+}
+
+impl Drop for Shared {
+    /// Without [`Engine::close`] the threads still end in order, but nothing is flushed: the next opening replays.
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(threads) = self.threads.lock().take() {
+            drop(threads.join());
+        }
     }
 }

@@ -1,15 +1,48 @@
 //! The single door: batches in, receipts out.
-#![allow(unused, missing_docs)] // skeleton
+//!
+//! ```text
+//!  callers ──commit──► queue (bounded in bytes) ──► rounds of ≤ 1 MiB
+//!                                                    │ one at a time
+//!   committer thread   merge (joins over state) ──► log: append, one fdatasync
+//!                                                    │ while the next round is merged and synced
+//!   applier thread     store: one batch with applied_lsn ──► watch of the LSN ──► all callers of the round at once
+//!   flusher thread     every 64 MiB of log: log synced ──► store flushed ──► log retired below it
+//! ```
+//!
+//! Invariants: a batch is one record of the log and is applied whole or not at all; what a caller is told is synced
+//! (unless it asked for [`Durability::Buffered`]) and visible; LSNs, dots and stamps only rise; after a failed write or
+//! sync nothing more is acknowledged. The door refuses to know why a batch is written, and it never waits for a reader.
+
+use std::sync::Arc;
 
 use wal::Lsn;
 
 use crate::{crdt, keyspace::NamespaceId, store::Write};
 
+pub(crate) mod applier;
+pub(crate) mod committer;
+pub(crate) mod flusher;
+pub(crate) mod merge;
+pub(crate) mod queue;
+pub mod record;
+mod round;
+pub(crate) mod space;
+pub(crate) mod stop;
+pub(crate) mod threads;
+
 pub use crate::crdt::{Rejected, Supersede};
+pub use round::Pending;
+
+/// The largest batch, in bytes of keys and values.
+pub const BATCH_BYTES_MAX: usize = 12 << 20;
+
+/// Rounds are closed at this many bytes, so that one sync is never kept waiting for a long write.
+pub const GROUP_BYTES_MAX: usize = 1 << 20;
 
 /// What one caller wants changed, atomically.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
+    /// Carried out in order.
     pub mutations: Vec<Mutation>,
 }
 
@@ -17,60 +50,134 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub enum Mutation {
     /// A local write of one concept: the committer draws dot and stamp and joins it over the current state.
-    Local { namespace: NamespaceId, key: Vec<u8>, operation: crdt::Operation, supersede: Supersede },
+    Local {
+        /// Where the key lives.
+        namespace: NamespaceId,
+        /// At most [`crate::keyspace::concepts::KEY_BYTES_MAX`] bytes.
+        key: Vec<u8>,
+        /// What to do.
+        operation: crdt::Operation,
+        /// Which present values it replaces.
+        supersede: Supersede,
+    },
     /// State made elsewhere (another replica, or the pool's own actor): joined over the current state.
-    Join { namespace: NamespaceId, key: Vec<u8>, state: crdt::State },
+    Join {
+        /// Where the key lives.
+        namespace: NamespaceId,
+        /// At most [`crate::keyspace::concepts::KEY_BYTES_MAX`] bytes.
+        key: Vec<u8>,
+        /// The whole state of the key, as it is elsewhere.
+        state: crdt::State,
+    },
     /// What `ledger::apply` decided: whole values of raft-owned families only.
     Apply(Vec<Write>),
 }
 
+impl Batch {
+    /// A batch of one mutation.
+    #[must_use]
+    pub fn one(mutation: Mutation) -> Batch {
+        Batch { mutations: vec![mutation] }
+    }
+
+    /// Bytes of keys and values, by which the queue and the groups are bounded.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.mutations.iter().map(Mutation::bytes).sum()
+    }
+
+    /// Whether it only takes away, so that it may draw on the reserve of a full disk.
+    #[must_use]
+    pub fn only_deletes(&self) -> bool {
+        self.mutations.iter().all(Mutation::only_deletes)
+    }
+}
+
+impl Mutation {
+    /// What a mutation takes in the queue besides its bytes.
+    const OVERHEAD_BYTES: usize = 64;
+
+    fn bytes(&self) -> usize {
+        let bytes = match self {
+            Mutation::Local { key, operation, .. } => key.len() + operation_bytes(operation),
+            Mutation::Join { key, state, .. } => key.len() + state.stored_bytes(),
+            Mutation::Apply(writes) => writes
+                .iter()
+                .map(|write| write.key.len() + write.value.as_ref().map_or(0, Vec::len) + Mutation::OVERHEAD_BYTES)
+                .sum(),
+        };
+        bytes + Mutation::OVERHEAD_BYTES
+    }
+
+    fn only_deletes(&self) -> bool {
+        match self {
+            Mutation::Local { operation: crdt::Operation::Delete, .. } => true,
+            Mutation::Local { operation: crdt::Operation::Change { add, .. }, .. } => add.is_empty(),
+            Mutation::Local { .. } | Mutation::Join { .. } | Mutation::Apply(_) => false,
+        }
+    }
+}
+
+fn operation_bytes(operation: &crdt::Operation) -> usize {
+    match operation {
+        crdt::Operation::Put { json, .. } => json.len(),
+        crdt::Operation::Change { add, remove } => add.iter().chain(remove).map(String::len).sum(),
+        crdt::Operation::Add { .. } | crdt::Operation::Delete => 0,
+    }
+}
+
+/// When a batch is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Acknowledged after the sync that covers it.
+    /// After the sync that covers it.
     Synced,
-    /// Applied at once, synced with the next group (within 10 ms). Only for what the raft log can re-derive.
+    /// Once it is applied; synced within 10 ms, with the next group. Queued behind a synced batch of the same round it
+    /// waits for that round's sync. Only for what the raft log can re-derive.
     Buffered,
 }
 
 /// What a commit did.
 #[derive(Clone, Debug)]
 pub struct Receipt {
+    /// The record that holds the batch; for a batch that changed nothing, the last record before it.
     pub lsn: Lsn,
     /// One for each `Local` mutation, in order.
     pub effects: Vec<Effect>,
 }
+
+/// What one `Local` mutation did.
 #[derive(Clone, Debug)]
 pub struct Effect {
     /// The state of the key after the write.
-    pub state: crdt::State,
+    pub state: Arc<crdt::State>,
 }
 
+/// Why a batch was not written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
     /// Nothing happened; retry after a moment.
     #[error("the write queue is full, retry later")]
     Busy,
     /// Nothing happened; deletes still work.
-    #[error("the disk is nearly full: {free_bytes} bytes free, writes need {needed_bytes}; delete data or add space, recovery needs no command")]
-    NoSpace { free_bytes: u64, needed_bytes: u64 },
+    #[error(
+        "the disk is nearly full: {free_bytes} bytes free, writes need {needed_bytes}; delete data or add space, recovery needs no command"
+    )]
+    NoSpace {
+        /// Bytes free now.
+        free_bytes: u64,
+        /// Bytes that must be free for writes to go on.
+        needed_bytes: u64,
+    },
     /// Nothing happened; the operation does not fit the key.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+    /// Nothing happened; the batch itself is not one that may be written. Do not retry it.
+    #[error("{0}")]
+    Invalid(String),
     /// The engine stopped; the outcome of this write is unknown until restart.
     #[error("the engine has stopped: {0}")]
     Stopped(String),
 }
 
-/// A commit under way: await it, or `wait` on a plain thread.
-pub struct Pending {}
-impl Pending {
-    pub fn wait(self) -> Result<Receipt, CommitError> {
-        unimplemented!()
-    }
-}
-impl Future for Pending {
-    type Output = Result<Receipt, CommitError>;
-    fn poll(self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
-        unimplemented!()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@
 //! are for ever: never reused, never renumbered; 0 is never written. Golden bytes in each family's tests hold `bincode`
 //! to what it wrote before. These bytes never travel between nodes.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The largest record that is decoded, in bytes: a damaged length must not ask for all memory.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
@@ -72,7 +72,7 @@ impl<T: First> Record for T {
 }
 
 /// What came before the first version: nothing.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Never {}
 
 impl Record for Never {
@@ -93,9 +93,47 @@ pub fn encode<T: Record>(record: &T) -> Vec<u8> {
 
 /// Appends the bytes of `record` to `bytes`.
 pub fn encode_into<T: Record>(record: &T, bytes: &mut Vec<u8>) {
+    encode_twin_into::<T>(record, bytes);
+}
+
+/// Appends what `T` would encode to from a twin of it that borrows its parts: the same fields, in the same order.
+pub fn encode_twin_into<T: Record>(twin: &impl Serialize, bytes: &mut Vec<u8>) {
     bytes.push(T::VERSION);
-    bincode::serde::encode_into_std_write(record, bytes, CONFIGURATION)
+    append(twin, bytes);
+}
+
+/// Appends `part` without a version byte, for records that are written piece by piece.
+pub fn append(part: &impl Serialize, bytes: &mut Vec<u8>) {
+    bincode::serde::encode_into_std_write(part, bytes, CONFIGURATION)
         .expect("writing to memory does not fail, and record types have lengths known to serde");
+}
+
+/// Takes one part written by [`append`] off the front of `bytes`; what it borrows lives in them.
+///
+/// # Errors
+/// [`Undecodable::Damaged`].
+pub fn take<'a, T: Deserialize<'a>>(bytes: &mut &'a [u8]) -> Result<T, Undecodable> {
+    let (part, used) = bincode::serde::borrow_decode_from_slice(bytes, CONFIGURATION).map_err(|error| {
+        Undecodable::Damaged { record: std::any::type_name::<T>(), length: bytes.len(), reason: error.to_string() }
+    })?;
+    *bytes = &bytes[used..];
+    Ok(part)
+}
+
+/// Bytes that are copied as a whole instead of one by one; the same on disk as a list of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Serialize for Bytes<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Bytes<'a>, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(Bytes)
+    }
 }
 
 /// The record in `bytes`, migrated from whatever earlier version it was written in.
@@ -135,13 +173,13 @@ pub(crate) fn golden<T: Record + PartialEq + std::fmt::Debug>(record: &T, bytes:
 mod tests {
     use super::*;
 
-    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct One {
         name: String,
     }
     impl First for One {}
 
-    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Two {
         name: String,
         weight: u64,
@@ -172,6 +210,23 @@ mod tests {
         assert!(matches!(error, Undecodable::Newer { found: 2, known: 1, .. }));
         assert!(error.to_string().contains("start the newer build"), "{error}");
     }
+
+    #[test]
+    fn parts_are_taken_off_in_order_and_bytes_are_a_list_of_bytes() {
+        let mut bytes = Vec::new();
+        append(&Bytes(b"key"), &mut bytes);
+        append(&7u32, &mut bytes);
+        assert_eq!(bytes, [3, b'k', b'e', b'y', 7]);
+        assert_eq!(encode(&List(b"key".to_vec()))[1..], bytes[..4]);
+        let mut rest = &bytes[..];
+        assert_eq!(take::<Bytes<'_>>(&mut rest), Ok(Bytes(b"key")));
+        assert_eq!(take::<u32>(&mut rest), Ok(7));
+        assert!(rest.is_empty() && take::<u32>(&mut rest).is_err());
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct List(Vec<u8>);
+    impl First for List {}
 
     #[test]
     fn damage_is_refused() {

@@ -15,11 +15,15 @@
 //!
 //! Numbers in keys are big endian, so that bytes sort as numbers do. Values go through [`codec`], the only module that
 //! knows how a record becomes bytes. A family refuses to know which thread writes it and whether the bytes are durable.
-#![allow(missing_docs)] // skeleton
 
+pub mod actors;
 pub mod audit;
 pub mod codec;
+pub mod concept_index;
+pub mod concepts;
+pub mod dots;
 pub mod ledger;
+pub mod meta;
 pub mod pool;
 pub mod registry;
 pub mod requests;

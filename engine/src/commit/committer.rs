@@ -1,0 +1,217 @@
+//! The one thread that writes the log.
+//!
+//! ```text
+//!  round ─► admit (disk) ─► merge ─► append ─► synced batch, or flush running? ─yes─► sync ─► applier
+//!                                                     └─no─► applier, sync within 10 ms
+//! ```
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Sender, SyncSender},
+    },
+    time::{Duration, Instant},
+};
+
+use wal::{Log, Lsn, Record};
+
+use super::{
+    CommitError,
+    applier::{Group, Progress},
+    flusher::{Flush, Flushed},
+    merge::{Admission, Merged, Merger},
+    queue::{Filling, Queue, Work, after},
+    record,
+    space::Space,
+    stop::Stop,
+};
+
+/// A buffered batch is synced this long after it was appended, at the latest.
+const BUFFERED_SYNC: Duration = Duration::from_millis(10);
+
+/// With little free space the store is flushed this many times as often, so that less must be kept free for it.
+const LOW_SPACE_FLUSHES: u64 = 8;
+
+/// The committer's state; [`Committer::run`] is the body of its thread.
+pub(crate) struct Committer {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) log: Log,
+    pub(crate) merger: Merger,
+    pub(crate) space: Space,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) stop: Arc<Stop>,
+    pub(super) applier: SyncSender<Group>,
+    pub(super) flusher: Sender<Flush>,
+    pub(crate) flush_log_bytes: u64,
+    /// Log written since the last flush began.
+    pub(crate) unflushed_bytes: u64,
+    /// After a failed flush the next one waits for this much log.
+    flush_not_below: u64,
+    /// Log that the running flush makes droppable; while it runs everything is synced before it is applied.
+    flushing: Option<u64>,
+    /// When the oldest unsynced record must be synced.
+    sync_by: Option<Instant>,
+    /// Number of the last group handed to the applier.
+    sent: u64,
+}
+
+/// What a committer is made of.
+pub(crate) struct Parts {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) log: Log,
+    pub(crate) merger: Merger,
+    pub(crate) space: Space,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) stop: Arc<Stop>,
+    pub(crate) flush_log_bytes: u64,
+    pub(crate) unflushed_bytes: u64,
+}
+
+impl Committer {
+    pub(super) fn new(parts: Parts, applier: SyncSender<Group>, flusher: Sender<Flush>) -> Committer {
+        let Parts { queue, log, merger, space, progress, stop, flush_log_bytes, unflushed_bytes } = parts;
+        Committer {
+            queue,
+            log,
+            merger,
+            space,
+            progress,
+            stop,
+            applier,
+            flusher,
+            flush_log_bytes,
+            unflushed_bytes,
+            flush_not_below: 0,
+            flushing: None,
+            sync_by: None,
+            sent: 0,
+        }
+    }
+
+    /// Works until the queue is closed and empty, then hands back the synced log.
+    ///
+    /// # Errors
+    /// What stops the engine: nothing after it may be acknowledged.
+    pub(super) fn run(mut self) -> Result<Log, String> {
+        loop {
+            match self.queue.take(self.sync_by) {
+                Work::Round(filling) => self.commit(filling)?,
+                Work::Late => self.sync()?,
+                Work::Flushed(flushed) => self.retire(flushed)?,
+                Work::Closed => break,
+            }
+        }
+        self.sync()?;
+        Ok(self.log)
+    }
+
+    fn commit(&mut self, filling: Filling) -> Result<(), String> {
+        let Filling { completion, batches, synced, .. } = filling;
+        self.merger.settle(self.progress.applied_group());
+        let number = self.sent + 1;
+        let mut admission = self.space.admit(self.to_be_flushed());
+        let (mut merged, before) = loop {
+            let start = self.merger.before();
+            let merged = self.merger.merge(&batches, admission, number);
+            let error = match self.append(&merged) {
+                Ok(before) => break (merged, before),
+                Err(wal::Error::Full(_)) => match admission {
+                    Admission::All => None,
+                    Admission::OnlyDeletes { .. } if self.space.give_up_reserve() => None,
+                    Admission::OnlyDeletes { free_bytes, needed_bytes } => {
+                        Some(CommitError::NoSpace { free_bytes, needed_bytes })
+                    }
+                },
+                Err(error @ wal::Error::TooLarge { .. }) => Some(CommitError::Invalid(error.to_string())),
+                Err(error) => return Err(self.fatal(&error)),
+            };
+            self.drain_applier();
+            self.merger.roll_back(&start);
+            match error {
+                Some(error) => {
+                    completion.finish(merged.refused(&error));
+                    return Ok(());
+                }
+                None => admission = self.space.only_deletes(self.to_be_flushed()),
+            }
+        };
+        let is_overdue = || self.sync_by.is_some_and(|deadline| deadline <= after(Duration::ZERO));
+        if synced || self.flushing.is_some() || is_overdue() {
+            self.sync()?;
+        } else {
+            self.sync_by.get_or_insert_with(|| after(BUFFERED_SYNC));
+        }
+        let outcomes = merged.outcomes(before);
+        let Merged { buffer, records, .. } = merged;
+        let group = Group { number, buffer, records, last: self.log.last(), outcomes, completion };
+        self.sent = number;
+        self.applier.send(group).map_err(|_| self.fatal(&"the applier has stopped"))?;
+        self.flush_if_due()
+    }
+
+    /// Writes the group; returns the LSN before its first record.
+    fn append(&mut self, merged: &Merged) -> Result<Lsn, wal::Error> {
+        let body = |range: &std::ops::Range<usize>| &merged.buffer[range.clone()];
+        let records: Vec<Record<'_>> =
+            merged.records.iter().map(|range| Record { header: record::KIND_WRITES, body: body(range) }).collect();
+        let before = self.log.last();
+        self.log.append(&records)?;
+        self.unflushed_bytes += merged.buffer.len() as u64;
+        Ok(before)
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        self.log.sync().map_err(|error| self.fatal(&error))?;
+        self.sync_by = None;
+        self.progress.publish();
+        Ok(())
+    }
+
+    /// What the store must be able to write, by the running flush and the next.
+    fn to_be_flushed(&self) -> u64 {
+        self.unflushed_bytes + self.flushing.unwrap_or(0)
+    }
+
+    /// Stops the engine before any caller learns of it.
+    fn fatal(&self, error: &dyn std::fmt::Display) -> String {
+        let reason = error.to_string();
+        self.stop.stop(&reason);
+        reason
+    }
+
+    /// Waits until everything sent is applied: only when a group could not be written, never in the ordinary course.
+    fn drain_applier(&mut self) {
+        while self.progress.applied_group() < self.sent && self.stop.reason().is_none() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn flush_if_due(&mut self) -> Result<(), String> {
+        let due = if self.space.is_low() { self.flush_log_bytes / LOW_SPACE_FLUSHES } else { self.flush_log_bytes };
+        if self.flushing.is_some() || self.unflushed_bytes < due.max(self.flush_not_below) {
+            return Ok(());
+        }
+        self.sync()?;
+        self.space.before_flush(self.unflushed_bytes);
+        self.flushing = Some(self.unflushed_bytes);
+        self.unflushed_bytes = 0;
+        self.flusher.send(Flush).map_err(|_| self.fatal(&"the flusher has stopped"))
+    }
+
+    fn retire(&mut self, Flushed(outcome): Flushed) -> Result<(), String> {
+        let asked = self.flushing.take().unwrap_or(0);
+        match outcome {
+            Ok(durable) => {
+                self.flush_not_below = 0;
+                self.log.retire(durable).map_err(|error| self.fatal(&error))?;
+            }
+            Err(error) => {
+                // The log still holds everything. The bytes count again, so the next group asks for another flush.
+                tracing::error!(%error, "the store could not be flushed; the log is kept and the flush will be tried again");
+                self.unflushed_bytes += asked;
+                self.flush_not_below = self.unflushed_bytes + self.flush_log_bytes / LOW_SPACE_FLUSHES;
+            }
+        }
+        Ok(())
+    }
+}

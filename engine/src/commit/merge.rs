@@ -1,0 +1,364 @@
+//! Batches become records: each mutation is joined over the present state, which is what the store holds plus what
+//! earlier batches did that has not reached the store yet.
+//!
+//! ```text
+//!  key ──► pending (this group and those not applied yet) ──absent──► store ──absent──► no state
+//!            │ state
+//!            ▼
+//!  write_local or join ──► concepts row, dots rows, index row when the key is new ──► record, appended to one buffer
+//! ```
+//!
+//! A refused batch leaves no trace: states, actor numbers, the dot counter and the buffer go back to where they were.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+    sync::Arc,
+};
+
+use super::{Batch, CommitError, Effect, Mutation, Receipt, record, round::Outcome};
+use crate::{
+    clock::{Clock, Hybrid, Timestamp},
+    crdt::{Dot, Join as _, Operation, State, Supersede},
+    identity::Actor,
+    keyspace::{NamespaceId, actors::Actors, codec, concept_index, concepts, dots, meta},
+    store::{Change, Family, Store, Write},
+};
+
+/// Which batches may be written while the disk is what it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Admission {
+    All,
+    OnlyDeletes { free_bytes: u64, needed_bytes: u64 },
+}
+
+/// One group, ready for the log.
+pub(super) struct Merged {
+    /// All records, one after the other.
+    pub(super) buffer: Vec<u8>,
+    /// Where each record lies in `buffer`.
+    pub(super) records: Vec<Range<usize>>,
+    drafts: Vec<Result<Draft, CommitError>>,
+}
+
+/// A receipt before the log has given out LSNs.
+struct Draft {
+    /// Records of the group up to and including this batch's.
+    records: usize,
+    effects: Vec<Effect>,
+}
+
+impl Merged {
+    /// What each caller gets, given the LSN before the group's first record.
+    pub(super) fn outcomes(&mut self, before: wal::Lsn) -> Vec<Outcome> {
+        let receipt = |draft: Draft| Receipt { lsn: wal::Lsn(before.0 + draft.records as u64), effects: draft.effects };
+        self.drafts.drain(..).map(|draft| draft.map(receipt)).collect()
+    }
+
+    /// The group is not written: every batch that would have been gets `error` instead.
+    pub(super) fn refused(self, error: &CommitError) -> Vec<Outcome> {
+        self.drafts.into_iter().map(|draft| draft.and_then(|_| Err(error.clone()))).collect()
+    }
+}
+
+/// Turns batches into records; the committer owns it.
+pub(crate) struct Merger {
+    store: Arc<dyn Store>,
+    actors: Arc<Actors>,
+    clock: Arc<dyn Clock>,
+    actor: Actor,
+    hybrid: Hybrid,
+    /// Counter of the last dot given out.
+    counter: u64,
+    /// What the log holds of `counter` and `hybrid`.
+    issued: meta::Issued,
+    pending: Pending,
+    buffer: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// States that groups not yet applied have written.
+#[derive(Default)]
+struct Pending {
+    states: HashMap<Arc<[u8]>, (u64, Arc<State>), xxhash_rust::xxh3::Xxh3DefaultBuilder>,
+    /// Keys by the group that wrote them, so that they can be let go.
+    groups: VecDeque<(u64, Vec<Arc<[u8]>>)>,
+    /// What the running batch has replaced.
+    undo: Vec<(Arc<[u8]>, Option<(u64, Arc<State>)>)>,
+}
+
+/// Where a batch began, to go back to.
+struct Mark {
+    buffer: usize,
+    actors: usize,
+    counter: u64,
+}
+
+impl Merger {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        actors: Arc<Actors>,
+        clock: Arc<dyn Clock>,
+        actor: Actor,
+        issued: meta::Issued,
+    ) -> Merger {
+        Merger {
+            store,
+            actors,
+            clock,
+            actor,
+            hybrid: Hybrid::resume(issued.stamp),
+            counter: issued.counter,
+            issued,
+            pending: Pending::default(),
+            buffer: Vec::new(),
+            value: Vec::new(),
+        }
+    }
+
+    /// Groups up to `applied` can be read in the store from now on.
+    pub(super) fn settle(&mut self, applied: u64) {
+        self.pending.settle(applied);
+    }
+
+    /// Forgets a group that was not written. Only when every earlier group is applied.
+    pub(super) fn roll_back(&mut self, before: &Before) {
+        self.pending = Pending::default();
+        self.actors.truncate(before.actors);
+        self.counter = before.issued.counter;
+        self.issued = before.issued;
+    }
+
+    /// Where the merger stands, to roll back to.
+    pub(super) fn before(&self) -> Before {
+        Before { actors: self.actors.len(), issued: self.issued }
+    }
+
+    /// Merges `batches` as group number `group`.
+    pub(super) fn merge(&mut self, batches: &[Batch], admission: Admission, group: u64) -> Merged {
+        let now = self.clock.now();
+        let mut records = Vec::with_capacity(batches.len());
+        let mut drafts = Vec::with_capacity(batches.len());
+        self.pending.groups.push_back((group, Vec::with_capacity(batches.len())));
+        for batch in batches {
+            let mark = Mark { buffer: self.buffer.len(), actors: self.actors.len(), counter: self.counter };
+            match self.batch(batch, admission, now) {
+                Ok(effects) => {
+                    self.pending.keep();
+                    if self.buffer.len() > mark.buffer + 1 {
+                        records.push(mark.buffer..self.buffer.len());
+                    } else {
+                        self.buffer.truncate(mark.buffer);
+                    }
+                    drafts.push(Ok(Draft { records: records.len(), effects }));
+                }
+                Err(error) => {
+                    self.pending.undo();
+                    self.buffer.truncate(mark.buffer);
+                    self.actors.truncate(mark.actors);
+                    self.counter = mark.counter;
+                    drafts.push(Err(error));
+                }
+            }
+        }
+        if let Some(last) = records.last_mut() {
+            self.note_issued();
+            last.end = self.buffer.len();
+        }
+        Merged { buffer: std::mem::take(&mut self.buffer), records, drafts }
+    }
+
+    /// What was given out goes with the group's last record: a group is whole on disk or not there.
+    fn note_issued(&mut self) {
+        let issued = meta::Issued { counter: self.counter, stamp: self.hybrid.last() };
+        if issued != self.issued {
+            let value = codec::encode(&issued);
+            record::push(Change { family: Family::Meta, key: meta::ISSUED, value: Some(&value) }, &mut self.buffer);
+            self.issued = issued;
+        }
+    }
+
+    fn batch(&mut self, batch: &Batch, admission: Admission, now: Timestamp) -> Result<Vec<Effect>, CommitError> {
+        if let Admission::OnlyDeletes { free_bytes, needed_bytes } = admission
+            && !batch.only_deletes()
+        {
+            return Err(CommitError::NoSpace { free_bytes, needed_bytes });
+        }
+        record::begin(&mut self.buffer);
+        let mut effects = Vec::new();
+        for mutation in &batch.mutations {
+            match mutation {
+                Mutation::Local { namespace, key, operation, supersede } => {
+                    let key = concept_key(*namespace, key)?;
+                    effects.push(Effect { state: self.local(&key, operation, supersede, now)? });
+                }
+                Mutation::Join { namespace, key, state } => self.join(&concept_key(*namespace, key)?, state, now)?,
+                Mutation::Apply(writes) => writes.iter().try_for_each(|write| self.apply(write))?,
+            }
+        }
+        Ok(effects)
+    }
+
+    fn local(
+        &mut self,
+        key: &Arc<[u8]>,
+        operation: &Operation,
+        supersede: &Supersede,
+        now: Timestamp,
+    ) -> Result<Arc<State>, CommitError> {
+        let current = self.current(key)?;
+        let is_new = current.is_none();
+        let mut state = current.as_deref().cloned().unwrap_or_default();
+        let stamp = self.hybrid.stamp(now, state.superseded_stamp(&self.actor, operation, supersede));
+        let first = Dot { actor: self.actor.clone(), counter: self.counter + 1 };
+        let used = state.write_local(&first, stamp, operation, supersede)?;
+        if used == 0 {
+            return Ok(current.unwrap_or_default());
+        }
+        self.counter += used;
+        let number = self.number_of_own();
+        for counter in first.counter..first.counter + used {
+            self.put_dot(number, counter, key);
+        }
+        let state = Arc::new(state);
+        self.put_state(key, Arc::clone(&state), is_new);
+        Ok(state)
+    }
+
+    fn join(&mut self, key: &Arc<[u8]>, received: &State, now: Timestamp) -> Result<(), CommitError> {
+        if !received.is_sound() {
+            return Err(CommitError::Invalid("a received state has an entry outside of its context".to_owned()));
+        }
+        let current = self.current(key)?;
+        let is_new = current.is_none();
+        let current = current.unwrap_or_default();
+        let mut state = (*current).clone();
+        state.join(received);
+        if state == *current {
+            return Ok(());
+        }
+        for entry in received.entries.values() {
+            if !self.hybrid.observe(now, entry.stamp) {
+                tracing::warn!(stamp_ms = entry.stamp.milliseconds(), "a received stamp is too far ahead: some node's clock is wrong");
+            }
+        }
+        // Rows for every event that is news: the entries, and the events whose values are already superseded.
+        let present = state.entries.keys().filter(|dot| !current.context.contains(dot)).cloned();
+        let mut news: Vec<Dot> = present.collect();
+        for (actor, &counter) in &state.context.0 {
+            let newest = Dot { actor: actor.clone(), counter };
+            if !current.context.contains(&newest) && !state.entries.contains_key(&newest) {
+                news.push(newest);
+            }
+        }
+        for dot in news {
+            let number = self.number_of(&dot.actor);
+            self.put_dot(number, dot.counter, key);
+        }
+        self.put_state(key, Arc::new(state), is_new);
+        Ok(())
+    }
+
+    fn apply(&mut self, write: &Write) -> Result<(), CommitError> {
+        if matches!(write.family, Family::Concepts | Family::ConceptIndex | Family::Dots | Family::Meta) {
+            let name = write.family.name();
+            return Err(CommitError::Invalid(format!("family {name} is written by joins only, not by whole values")));
+        }
+        record::push(write.as_change(), &mut self.buffer);
+        Ok(())
+    }
+
+    fn current(&self, key: &[u8]) -> Result<Option<Arc<State>>, CommitError> {
+        if let Some((_, state)) = self.pending.states.get(key) {
+            return Ok(Some(Arc::clone(state)));
+        }
+        let unreadable = |error: &dyn std::fmt::Display| {
+            CommitError::Invalid(format!("the present state of the key cannot be read, so nothing can be joined to it: {error}"))
+        };
+        let bytes = self.store.get(Family::Concepts, key).map_err(|error| unreadable(&error))?;
+        bytes.map(|bytes| concepts::decode(&bytes, &self.actors).map(Arc::new)).transpose().map_err(|error| unreadable(&error))
+    }
+
+    fn put_state(&mut self, key: &Arc<[u8]>, state: Arc<State>, is_new: bool) {
+        for actor in state.context.0.keys() {
+            self.number_of(actor);
+        }
+        self.value.clear();
+        let actors = &self.actors;
+        let number = &mut |actor: &Actor| actors.number(actor).expect("every actor of the context was interned just now");
+        concepts::encode_into(&state, number, &mut self.value);
+        record::push(Change { family: Family::Concepts, key, value: Some(&self.value) }, &mut self.buffer);
+        if is_new {
+            let index = concept_index::key(key);
+            record::push(Change { family: Family::ConceptIndex, key: &index, value: Some(&[]) }, &mut self.buffer);
+        }
+        self.pending.put(key, state);
+    }
+
+    fn put_dot(&mut self, actor: u32, counter: u64, concept: &[u8]) {
+        self.value.clear();
+        dots::encode_into(concept, &mut self.value);
+        let key = dots::key(actor, counter);
+        record::push(Change { family: Family::Dots, key: &key, value: Some(&self.value) }, &mut self.buffer);
+    }
+
+    fn number_of_own(&mut self) -> u32 {
+        let actor = self.actor.clone();
+        self.number_of(&actor)
+    }
+
+    fn number_of(&mut self, actor: &Actor) -> u32 {
+        let (number, is_new) = self.actors.intern(actor);
+        if is_new {
+            let (key, value) = meta::actor_row(number, actor);
+            record::push(Change { family: Family::Meta, key: &key, value: Some(&value) }, &mut self.buffer);
+        }
+        number
+    }
+}
+
+/// A point to roll back to.
+pub(super) struct Before {
+    actors: usize,
+    issued: meta::Issued,
+}
+
+fn concept_key(namespace: NamespaceId, key: &[u8]) -> Result<Arc<[u8]>, CommitError> {
+    if key.len() > concepts::KEY_BYTES_MAX {
+        let (length, maximum) = (key.len(), concepts::KEY_BYTES_MAX);
+        return Err(CommitError::Invalid(format!("a key of {length} bytes is over the maximum of {maximum}")));
+    }
+    Ok(concepts::key(namespace, key).into())
+}
+
+impl Pending {
+    fn put(&mut self, key: &Arc<[u8]>, state: Arc<State>) {
+        let (group, keys) = self.groups.back_mut().expect("a group is begun before its batches");
+        keys.push(Arc::clone(key));
+        let replaced = self.states.insert(Arc::clone(key), (*group, state));
+        self.undo.push((Arc::clone(key), replaced));
+    }
+
+    fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    fn undo(&mut self) {
+        while let Some((key, replaced)) = self.undo.pop() {
+            match replaced {
+                Some(state) => self.states.insert(key, state),
+                None => self.states.remove(&key),
+            };
+        }
+    }
+
+    fn settle(&mut self, applied: u64) {
+        while let Some((_, keys)) = self.groups.pop_front_if(|(group, _)| *group <= applied) {
+            for key in keys {
+                if self.states.get(&key).is_some_and(|(group, _)| *group <= applied) {
+                    self.states.remove(&key);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What waits for the committer: rounds being filled, bounded in bytes, and orders of the engine itself.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{
+    BATCH_BYTES_MAX, Batch, CommitError, Durability, GROUP_BYTES_MAX, Pending,
+    flusher::Flushed,
+    round::{Completion, Round},
+    stop::Stop,
+};
+
+/// Batches in the order they came, to become one group.
+pub(super) struct Filling {
+    pub(super) completion: Completion,
+    pub(super) batches: Vec<Batch>,
+    /// Whether any of them asked to be synced.
+    pub(super) synced: bool,
+    bytes: usize,
+}
+
+/// What the committer shall do next.
+pub(super) enum Work {
+    Round(Filling),
+    /// The flusher has come to an end.
+    Flushed(Flushed),
+    /// The time given has passed.
+    Late,
+    /// The queue is closed and empty.
+    Closed,
+}
+
+/// The queue in front of the committer.
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+    bytes_max: usize,
+    stop: Arc<Stop>,
+}
+
+#[derive(Default)]
+struct State {
+    rounds: VecDeque<Filling>,
+    bytes: usize,
+    flushed: Option<Flushed>,
+    /// Why no more batches are taken.
+    closed: Option<String>,
+}
+
+impl Queue {
+    pub(crate) fn new(bytes_max: usize, stop: Arc<Stop>) -> Queue {
+        Queue { state: Mutex::default(), arrived: Condvar::new(), bytes_max, stop }
+    }
+
+    /// Puts a batch at the end. Never blocks.
+    pub(crate) fn push(&self, batch: Batch, durability: Durability) -> Pending {
+        let bytes = batch.bytes();
+        if bytes > BATCH_BYTES_MAX {
+            let reason = format!("a batch of {bytes} bytes is over the maximum of {BATCH_BYTES_MAX}: write it in parts");
+            return Pending::refused(CommitError::Invalid(reason));
+        }
+        let mut state = self.state.lock();
+        if let Some(reason) = &state.closed {
+            return Pending::refused(CommitError::Stopped(reason.clone()));
+        }
+        if state.bytes > 0 && state.bytes + bytes > self.bytes_max {
+            return Pending::refused(CommitError::Busy);
+        }
+        state.bytes += bytes;
+        let synced = durability == Durability::Synced;
+        let fits = |last: &Filling| last.bytes + bytes <= GROUP_BYTES_MAX && (last.synced || !synced);
+        if !state.rounds.back().is_some_and(fits) {
+            let completion = Completion::new(Round::new(Arc::clone(&self.stop)));
+            state.rounds.push_back(Filling { completion, batches: Vec::new(), synced, bytes: 0 });
+        }
+        let last = state.rounds.back_mut().expect("a round was just made when there was none");
+        last.bytes += bytes;
+        last.batches.push(batch);
+        let pending = Pending::queued(Arc::clone(last.completion.round()), last.batches.len() - 1);
+        drop(state);
+        self.arrived.notify_one();
+        pending
+    }
+
+    /// Waits for work, no longer than to `deadline`.
+    pub(super) fn take(&self, deadline: Option<Instant>) -> Work {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(flushed) = state.flushed.take() {
+                return Work::Flushed(flushed);
+            }
+            if let Some(round) = state.rounds.pop_front() {
+                state.bytes -= round.bytes;
+                return Work::Round(round);
+            }
+            if state.closed.is_some() {
+                return Work::Closed;
+            }
+            match deadline {
+                None => self.arrived.wait(&mut state),
+                Some(deadline) => {
+                    if self.arrived.wait_until(&mut state, deadline).timed_out() {
+                        return Work::Late;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands the committer what the flusher did.
+    pub(super) fn flushed(&self, flushed: Flushed) {
+        self.state.lock().flushed = Some(flushed);
+        self.arrived.notify_one();
+    }
+
+    /// Takes no more batches; those queued are still carried out.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed.get_or_insert_with(|| "it was closed".to_owned());
+        self.arrived.notify_one();
+    }
+
+    /// Takes no more batches and tells the callers of those queued that the engine has stopped.
+    pub(crate) fn abandon(&self) {
+        let rounds = {
+            let mut state = self.state.lock();
+            state.closed = self.stop.reason();
+            state.bytes = 0;
+            std::mem::take(&mut state.rounds)
+        };
+        drop(rounds);
+        self.arrived.notify_one();
+    }
+
+    /// Bytes waiting.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+}
+
+/// A moment from now; the committer's own time.
+#[expect(clippy::disallowed_methods, reason = "the committer's threads may read the clock")]
+pub(super) fn after(duration: Duration) -> Instant {
+    Instant::now() + duration
+}

@@ -1,0 +1,168 @@
+//! What happens before the engine takes its first batch: whose data these are, and what the log knows that the store
+//! does not.
+//!
+//! ```text
+//!  store: format? ──► identity? ──absent, and no log──► drawn, written, flushed
+//!                        │
+//!                        ▼
+//!  log: opened (torn tail dropped), its owner must be the same node
+//!                        │
+//!                        ▼
+//!  records above applied_lsn ──► store, in steps of 1 MiB
+//! ```
+
+use std::sync::Arc;
+
+use wal::{Log, Lsn, storage::Storage};
+
+use crate::{
+    commit::record,
+    format,
+    keyspace::{
+        codec,
+        meta::{self, ContextKey, Identity},
+    },
+    open::{Environment, OpenError, Settings},
+    store::{Change, Family, Store},
+};
+
+/// The store is written in steps of so many bytes of log.
+const STEP_BYTES: usize = 1 << 20;
+
+/// What was there.
+pub(crate) struct Recovered {
+    pub(crate) identity: Identity,
+    pub(crate) context_key: ContextKey,
+    pub(crate) log: Log,
+    /// Bytes of log that the store held only in part: they count towards the next flush.
+    pub(crate) replayed_bytes: u64,
+    pub(crate) applied: Lsn,
+}
+
+/// Brings log and store together.
+///
+/// # Errors
+/// [`OpenError`], with what to do.
+pub(crate) fn recover(settings: &Settings, environment: &Environment) -> Result<Recovered, OpenError> {
+    let store = &*environment.store;
+    format::upgrade(store).map_err(|error| OpenError::Refused(error.to_string()))?;
+    let (identity, context_key) = match meta::read::<Identity>(store, meta::IDENTITY)? {
+        Some(identity) => known(store, environment, identity)?,
+        None => first_start(store, environment)?,
+    };
+    let applied = meta::applied(store)?;
+    let log_settings = wal::Settings { verify_above: meta::applied_durably(store)?, ..settings.log() };
+    let owner = codec::encode(&identity);
+    let (mut log, found) = Log::open(Arc::clone(&environment.log), log_settings, &owner)?;
+    check_owner(&identity, &found.owner)?;
+    if found.truncated_bytes > 0 {
+        tracing::info!(bytes = found.truncated_bytes, "an unacknowledged tail of the log was dropped");
+    }
+    if found.last < applied {
+        // Never so as long as every flush follows a sync. LSNs are not reused, so whoever follows the log sees a hole.
+        tracing::error!(log = found.last.0, store = applied.0, "bug: the store is ahead of the log; the log goes on behind it");
+        log.skip_past(applied)?;
+    }
+    let replayed_bytes = replay(&log, store, applied)?;
+    let applied = log.last();
+    Ok(Recovered { identity, context_key, log, replayed_bytes, applied })
+}
+
+fn known(
+    store: &dyn Store,
+    environment: &Environment,
+    identity: Identity,
+) -> Result<(Identity, ContextKey), OpenError> {
+    if identity.node != environment.node {
+        let (stored, given) = (&identity.node, &environment.node);
+        return Err(OpenError::Refused(format!(
+            "these data belong to node {stored:?}, but the node is now called {given:?}: start it as {stored:?}, or give {given:?} a data directory of its own"
+        )));
+    }
+    let Some(context_key) = meta::read(store, meta::CONTEXT_KEY)? else {
+        return Err(OpenError::Refused("the store is damaged: the secret for context tokens is missing".to_owned()));
+    };
+    Ok((identity, context_key))
+}
+
+fn first_start(store: &dyn Store, environment: &Environment) -> Result<(Identity, ContextKey), OpenError> {
+    if !is_empty(&*environment.log)? {
+        return Err(OpenError::Refused(
+            "there is a log, but the store beside it is empty: bring back the store the log belongs to, or move both away to begin anew"
+                .to_owned(),
+        ));
+    }
+    let entropy = environment.entropy;
+    let mut cluster = [0; 16];
+    let mut key = [0; 32];
+    for chunk in cluster.chunks_mut(8).chain(key.chunks_mut(8)) {
+        chunk.copy_from_slice(&entropy().to_le_bytes());
+    }
+    let identity = Identity { node: environment.node.clone(), incarnation: entropy(), cluster };
+    let context_key = ContextKey(key);
+    let records = [
+        (meta::FORMAT, codec::encode(&meta::Format(format::CURRENT))),
+        (meta::IDENTITY, codec::encode(&identity)),
+        (meta::CONTEXT_KEY, codec::encode(&context_key)),
+    ];
+    let changes =
+        records.each_ref().map(|(key, value)| Change { family: Family::Meta, key, value: Some(value.as_slice()) });
+    store.write(&changes)?;
+    store.flush()?;
+    Ok((identity, context_key))
+}
+
+fn is_empty(storage: &dyn Storage) -> Result<bool, OpenError> {
+    let names = storage.list().map_err(wal::Error::Io)?;
+    Ok(!names.iter().any(|name| name.ends_with(".log")))
+}
+
+fn check_owner(identity: &Identity, owner: &[u8]) -> Result<(), OpenError> {
+    if owner.is_empty() {
+        return Ok(());
+    }
+    let owner: Identity = codec::decode(owner).map_err(|error| OpenError::Refused(error.to_string()))?;
+    if (&owner.node, owner.cluster) == (&identity.node, identity.cluster) {
+        return Ok(());
+    }
+    Err(OpenError::Refused(format!(
+        "the log belongs to node {:?}, the store beside it to node {:?} of another data directory: bring together what belongs together",
+        owner.node, identity.node
+    )))
+}
+
+fn replay(log: &Log, store: &dyn Store, applied: Lsn) -> Result<u64, OpenError> {
+    let mut reader = log.reader(applied)?;
+    let mut step = Vec::new();
+    let (mut total, mut waiting) = (0, 0);
+    while let Some(entry) = reader.next()? {
+        waiting += entry.body.len();
+        step.push(entry);
+        if waiting >= STEP_BYTES {
+            replay_step(&mut step, store)?;
+            total += std::mem::take(&mut waiting);
+        }
+    }
+    replay_step(&mut step, store)?;
+    Ok((total + waiting) as u64)
+}
+
+fn replay_step(entries: &mut Vec<wal::Entry>, store: &dyn Store) -> Result<(), OpenError> {
+    let Some(last) = entries.last() else { return Ok(()) };
+    let applied = meta::encode_applied(last.lsn);
+    let mut changes = Vec::with_capacity(entries.len() * 4);
+    for entry in &*entries {
+        if entry.header != record::KIND_WRITES {
+            let (lsn, kind) = (entry.lsn, entry.header);
+            return Err(OpenError::Refused(format!(
+                "record {lsn} of the log is of kind {kind}, which this build does not know: start the newer build that wrote it"
+            )));
+        }
+        let unreadable = |error| OpenError::Refused(format!("record {} of the log: {error}", entry.lsn));
+        record::read(&entry.body, &mut changes).map_err(unreadable)?;
+    }
+    changes.push(Change { family: Family::Meta, key: meta::APPLIED_LSN, value: Some(&applied) });
+    store.write(&changes)?;
+    entries.clear();
+    Ok(())
+}

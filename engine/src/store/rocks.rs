@@ -1,0 +1,196 @@
+//! `RocksDB` behind the seam: the only module that names it.
+//!
+//! ```text
+//!  write        WAL off; memory tables only                    (the engine's log holds the same changes, synced)
+//!  flush        all families together: atomic_flush            (one moment on disk, with its applied_lsn)
+//!  get_durable  ReadTier::Persisted: skips memory tables       (what may be dropped from the log)
+//! ```
+//!
+//! Write buffers are sized so that `RocksDB` never flushes by itself: the engine's flusher does, after it synced the log,
+//! so that the database on disk is never ahead of the log.
+
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, FlushOptions, LogLevel,
+    Options, ReadOptions, ReadTier, SingleThreaded, WriteBatch, WriteOptions,
+};
+
+use super::{Change, Error, Family, Store, View};
+
+/// Numbers of the database.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Memory for blocks read from disk, indexes and filters included; shared by all families.
+    pub block_cache_bytes: usize,
+    /// The log between two flushes by the engine; write buffers are sized from it.
+    pub flush_log_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { block_cache_bytes: 64 << 20, flush_log_bytes: 64 << 20 }
+    }
+}
+
+/// How many times the log between two flushes fits one write buffer: an entry of a memory table takes more room than in the
+/// log (some 40 bytes of node and sequence number each), and commits go on while a flush runs.
+const WRITE_BUFFER_PER_FLUSH: u64 = 8;
+
+/// An arena grows by so many bytes; small, because twelve idle families hold one each.
+const ARENA_BLOCK_BYTES: usize = 256 << 10;
+
+/// Share of a write buffer given to its Bloom filter, which spares the committer the search for keys that are not there.
+/// Allocated with the first write.
+const MEMTABLE_BLOOM_RATIO: f64 = 0.004;
+
+/// The database.
+pub struct Rocks {
+    database: DBWithThreadMode<SingleThreaded>,
+    unlogged: WriteOptions,
+}
+
+impl Rocks {
+    /// Opens the database in `directory`, making it when absent.
+    ///
+    /// # Errors
+    /// When another process has it open, when it was written by a newer build with more families, or when it cannot be read.
+    pub fn open(directory: &Path, settings: &Settings) -> Result<Rocks, Error> {
+        let cache = Cache::new_lru_cache(settings.block_cache_bytes);
+        let families = Family::ALL
+            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, settings, &cache)));
+        let database = DBWithThreadMode::<SingleThreaded>::open_cf_descriptors(&database_options(), directory, families)
+            .map_err(|error| explain_open(directory, &error.into_string()))?;
+        let mut unlogged = WriteOptions::default();
+        unlogged.disable_wal(true);
+        Ok(Rocks { database, unlogged })
+    }
+
+    fn handle(&self, family: Family) -> &ColumnFamily {
+        self.database.cf_handle(family.name()).expect("every family is opened with the database")
+    }
+
+    fn get_from(&self, tier: ReadTier, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let mut options = ReadOptions::default();
+        options.set_read_tier(tier);
+        let value = self.database.get_pinned_cf_opt(self.handle(family), key, &options).map_err(failed)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_atomic_flush(true);
+    // The committer is the only writer, so the cheaper memory table insertion does.
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_enable_write_thread_adaptive_yield(false);
+    options.set_max_background_jobs(2);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_keep_log_file_num(2);
+    options.set_log_level(LogLevel::Warn);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_max_file_opening_threads(2);
+    options
+}
+
+fn family_options(family: Family, settings: &Settings, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_block_size(16 << 10);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_format_version(5);
+    table.set_bloom_filter(10.0, false);
+
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    let write_buffer = (settings.flush_log_bytes * WRITE_BUFFER_PER_FLUSH).max(64 << 20);
+    options.set_write_buffer_size(usize::try_from(write_buffer).unwrap_or(usize::MAX));
+    options.set_max_write_buffer_number(6);
+    options.set_arena_block_size(ARENA_BLOCK_BYTES);
+    if family == Family::Concepts {
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
+    }
+    // A stall would block the committer. The engine refuses client batches long before this many files wait.
+    options.set_level_zero_slowdown_writes_trigger(64);
+    options.set_level_zero_stop_writes_trigger(128);
+    options
+}
+
+fn failed(error: rocksdb::Error) -> Error {
+    Error(error.into_string())
+}
+
+fn explain_open(directory: &Path, error: &str) -> Error {
+    let directory = directory.display();
+    if error.contains("lock") {
+        Error(format!("{directory} is in use by another process: stop it, or choose another data directory ({error})"))
+    } else if error.contains("Column families not opened") {
+        Error(format!("{directory} was written by a newer build: start that one ({error})"))
+    } else {
+        Error(format!("{directory} cannot be opened: {error}"))
+    }
+}
+
+impl View for Rocks {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let value = self.database.get_pinned_cf(self.handle(family), key).map_err(failed)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        let mut options = ReadOptions::default();
+        if let Some(to) = to {
+            options.set_iterate_upper_bound(to);
+        }
+        let mut iterator = self.database.raw_iterator_cf_opt(self.handle(family), options);
+        iterator.seek(from);
+        while let Some((key, value)) = iterator.item() {
+            if !visit(key, value) {
+                return Ok(());
+            }
+            iterator.next();
+        }
+        iterator.status().map_err(failed)
+    }
+}
+
+impl Store for Rocks {
+    fn write(&self, changes: &[Change<'_>]) -> Result<(), Error> {
+        let mut handles = [None; Family::ALL.len()];
+        let bytes: usize = changes.iter().map(|change| change.key.len() + change.value.map_or(0, <[u8]>::len) + 16).sum();
+        let mut batch = WriteBatch::with_capacity_bytes(bytes);
+        for change in changes {
+            let handle = *handles[change.family.index()].get_or_insert_with(|| self.handle(change.family));
+            match change.value {
+                Some(value) => batch.put_cf(handle, change.key, value),
+                None => batch.delete_cf(handle, change.key),
+            }
+        }
+        self.database.write_opt(batch, &self.unlogged).map_err(failed)
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        let handles = Family::ALL.map(|family| self.handle(family));
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.database.flush_cfs_opt(&handles.each_ref().map(|handle| *handle), &options).map_err(failed)
+    }
+
+    fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.get_from(ReadTier::Persisted, family, key)
+    }
+}
