@@ -52,7 +52,9 @@ impl Active {
     pub(crate) fn begin(storage: &dyn Storage, file: Box<dyn File>, header: segment::Header) -> io::Result<Active> {
         let block = header.encode();
         let segment::Decoded::Header(_, salt) = segment::Header::decode(&block) else {
-            return Err(io::Error::other("a segment header that does not decode was about to be written"));
+            return Err(io::Error::other(
+                "a segment header that does not decode was about to be written",
+            ));
         };
         file.write_at(&block, 0)?;
         file.sync()?;
@@ -103,7 +105,12 @@ impl Active {
         synced_through: Lsn,
         records: &[Record<'_>],
     ) -> io::Result<()> {
-        let position = group::Position { salt: self.salt, previous: self.chain, first, synced_through };
+        let position = group::Position {
+            salt: self.salt,
+            previous: self.chain,
+            first,
+            synced_through,
+        };
         let chain = group::encode(buffer, position, records);
         debug_assert!(self.fits(buffer.len()), "the caller checks that the group fits");
         self.file.write_at(buffer, self.end)?;

@@ -68,7 +68,9 @@ impl Marks {
     /// Where to start looking for `lsn`.
     fn before(&self, lsn: Lsn) -> u64 {
         let after = self.0.partition_point(|&(first, _)| first <= lsn);
-        after.checked_sub(1).map_or(segment::HEADER_BYTES, |index| self.0[index].1)
+        after
+            .checked_sub(1)
+            .map_or(segment::HEADER_BYTES, |index| self.0[index].1)
     }
 }
 
@@ -137,12 +139,19 @@ impl Catalog {
         let segments = self.segments.lock();
         let oldest = segments.front().expect("an open log has a segment");
         if lsn <= oldest.previous_last {
-            return Err(Error::Retired { wanted: lsn, first: oldest.first });
+            return Err(Error::Retired {
+                wanted: lsn,
+                first: oldest.first,
+            });
         }
         let after = segments.partition_point(|segment| segment.previous_last < lsn);
         let segment = &segments[after - 1];
         let lsn = lsn.max(segment.first);
-        Ok(Place { number: segment.number, offset: segment.marks.before(lsn), lsn })
+        Ok(Place {
+            number: segment.number,
+            offset: segment.marks.before(lsn),
+            lsn,
+        })
     }
 
     /// Whether segment `number` is sealed, and with which last LSN. A segment that is no longer listed was sealed.

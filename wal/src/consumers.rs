@@ -23,7 +23,10 @@ impl Consumers {
     pub(crate) fn register(self: &Arc<Self>, name: &str, after: Lsn) -> Consumer {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.claims.lock().insert(id, (name.to_owned(), after));
-        Consumer { consumers: Arc::clone(self), id }
+        Consumer {
+            consumers: Arc::clone(self),
+            id,
+        }
     }
 
     /// What every consumer has reached; `None` when there is none.

@@ -65,7 +65,11 @@ impl Damage {
 impl std::fmt::Display for Damage {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (start, end) = (self.lost.start(), self.lost.end());
-        write!(formatter, "acknowledged data in the log is damaged: file {}, byte {}; lost are ", self.file, self.offset)?;
+        write!(
+            formatter,
+            "acknowledged data in the log is damaged: file {}, byte {}; lost are ",
+            self.file, self.offset
+        )?;
         match end {
             &u64::MAX => write!(formatter, "the records from {start} on")?,
             end if end == start => write!(formatter, "record {start}")?,

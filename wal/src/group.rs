@@ -100,7 +100,10 @@ fn header_crc(bytes: &[u8; HEADER_BYTES], salt: u32) -> u32 {
 
 /// Bytes of `records` framed as one group.
 pub(crate) fn framed_bytes(records: &[Record<'_>]) -> usize {
-    let bytes: usize = records.iter().map(|record| RECORD_OVERHEAD_BYTES + record.body.len()).sum();
+    let bytes: usize = records
+        .iter()
+        .map(|record| RECORD_OVERHEAD_BYTES + record.body.len())
+        .sum();
     (HEADER_BYTES + bytes).next_multiple_of(ALIGNMENT as usize)
 }
 
@@ -147,7 +150,13 @@ fn narrow(length: usize) -> u32 {
 pub(crate) fn split_record(body: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (head, rest) = body.split_first_chunk::<RECORD_OVERHEAD_BYTES>()?;
     let (record, rest) = rest.split_at_checked(u32_at(head, 0) as usize)?;
-    Some((Record { header: head[4], body: record }, rest))
+    Some((
+        Record {
+            header: head[4],
+            body: record,
+        },
+        rest,
+    ))
 }
 
 /// Whether `body` is exactly `count` records and zero padding shorter than the alignment.
@@ -162,11 +171,19 @@ pub(crate) fn is_well_formed(mut body: &[u8], count: u32) -> bool {
 }
 
 pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> u32 {
-    u32::from_le_bytes(*bytes[offset..].first_chunk().expect("a fixed field inside a fixed-size block"))
+    u32::from_le_bytes(
+        *bytes[offset..]
+            .first_chunk()
+            .expect("a fixed field inside a fixed-size block"),
+    )
 }
 
 pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
-    u64::from_le_bytes(*bytes[offset..].first_chunk().expect("a fixed field inside a fixed-size block"))
+    u64::from_le_bytes(
+        *bytes[offset..]
+            .first_chunk()
+            .expect("a fixed field inside a fixed-size block"),
+    )
 }
 
 #[cfg(test)]

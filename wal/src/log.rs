@@ -15,8 +15,7 @@ use crate::{
     Consumer, Error, Handle, Lsn, Reader, Record, Recovery, Settings,
     active::{self, Active},
     catalog::{Catalog, Segment},
-    group,
-    recovery,
+    group, recovery,
     segment::{self, OWNER_BYTES_MAX},
     storage::Storage,
 };
@@ -49,7 +48,10 @@ impl Log {
     pub fn open(storage: Arc<dyn Storage>, settings: Settings, owner: &[u8]) -> Result<(Log, Recovery), Error> {
         settings.validate()?;
         if owner.len() > OWNER_BYTES_MAX {
-            return Err(Error::Settings(format!("the owner has {} bytes, at most {OWNER_BYTES_MAX} fit", owner.len())));
+            return Err(Error::Settings(format!(
+                "the owner has {} bytes, at most {OWNER_BYTES_MAX} fit",
+                owner.len()
+            )));
         }
         let recovered = recovery::recover(&*storage, &settings, owner)?;
         let catalog = Arc::new(Catalog::new(storage, recovered.segments, recovered.report.last));
@@ -79,7 +81,10 @@ impl Log {
         }
         let size = group::framed_bytes(records);
         if size > self.settings.group_bytes_max {
-            return Err(Error::TooLarge { size, maximum: self.settings.group_bytes_max });
+            return Err(Error::TooLarge {
+                size,
+                maximum: self.settings.group_bytes_max,
+            });
         }
         if !self.active.fits(size) {
             self.rotate(first)?;
@@ -134,7 +139,9 @@ impl Log {
     /// A handle that makes readers and consumers from other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { catalog: Arc::clone(&self.catalog) }
+        Handle {
+            catalog: Arc::clone(&self.catalog),
+        }
     }
 
     /// A reader positioned before the first record above `after`.
@@ -164,7 +171,9 @@ impl Log {
         while let Some(number) = self.catalog.oldest_below(limit) {
             // Oldest first, each made durable before the next goes: a power cut must not leave a hole in the numbers.
             let storage = &self.catalog.storage;
-            let outcome = storage.remove(&segment::file_name(number)).and_then(|()| storage.sync_directory());
+            let outcome = storage
+                .remove(&segment::file_name(number))
+                .and_then(|()| storage.sync_directory());
             self.fail_on(outcome)?;
             self.catalog.forget(number);
             retired += 1;
@@ -222,7 +231,9 @@ impl Log {
 
     fn refuse_after_failure(&self) -> Result<(), Error> {
         match &self.failure {
-            Some(failure) => Err(Error::Failed(io::Error::other(format!("refused after an earlier failure: {failure}")))),
+            Some(failure) => Err(Error::Failed(io::Error::other(format!(
+                "refused after an earlier failure: {failure}"
+            )))),
             None => Ok(()),
         }
     }

@@ -66,7 +66,12 @@ impl Reader {
         if next <= catalog.synced() {
             catalog.locate(next)?;
         }
-        Ok(Reader { catalog, next, segment: None, group: OpenGroup::default() })
+        Ok(Reader {
+            catalog,
+            next,
+            segment: None,
+            group: OpenGroup::default(),
+        })
     }
 
     /// The next record at or below the synced LSN; `None` when there is none yet: ask again once the log was synced.
@@ -74,7 +79,10 @@ impl Reader {
     /// # Errors
     /// [`Error::Retired`] when the reader was too slow and held no claim, [`Error::Damaged`] when synced bytes are no
     /// longer what was written, [`Error::Io`] when the device does not read. After an error the position is unchanged.
-    #[expect(clippy::should_implement_trait, reason = "it goes on after None, which an iterator does not promise")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it goes on after None, which an iterator does not promise"
+    )]
     pub fn next(&mut self) -> Result<Option<Entry>, Error> {
         loop {
             while let Some(entry) = self.group.take() {
@@ -120,7 +128,9 @@ impl Reader {
             outcome => outcome.map_err(Error::Io)?,
         };
         let mut window = Window::new(AHEAD_BYTES);
-        let block = window.at(&*file, 0, segment::HEADER_BYTES as usize).map_err(Error::Io)?;
+        let block = window
+            .at(&*file, 0, segment::HEADER_BYTES as usize)
+            .map_err(Error::Io)?;
         let Decoded::Header(header, salt) = segment::Header::decode(block) else {
             return Err(damaged(&name, 0, place.lsn, self.catalog.synced()));
         };
@@ -128,7 +138,15 @@ impl Reader {
         self.next = place.lsn;
         let groups_end_max = header.groups_end_max();
         let number = place.number;
-        Ok(OpenSegment { file, number, salt, offset: place.offset, groups_end_max, window, window_synced: Lsn::ZERO })
+        Ok(OpenSegment {
+            file,
+            number,
+            salt,
+            offset: place.offset,
+            groups_end_max,
+            window,
+            window_synced: Lsn::ZERO,
+        })
     }
 
     /// No group stands where the next one should: either the segment is at its end, or it is damaged.
@@ -144,7 +162,11 @@ impl Reader {
 }
 
 fn damaged(name: &str, offset: u64, from: Lsn, to: Lsn) -> Error {
-    Error::Damaged(Damage { file: name.to_owned(), offset, lost: from.0..=to.0 })
+    Error::Damaged(Damage {
+        file: name.to_owned(),
+        offset,
+        lost: from.0..=to.0,
+    })
 }
 
 impl OpenSegment {
@@ -155,8 +177,13 @@ impl OpenSegment {
             self.window_synced = catalog.synced();
             self.window.clear();
         }
-        let head = self.window.at(&*self.file, self.offset, group::HEADER_BYTES).map_err(Error::Io)?;
-        let Some(head) = group::Header::decode(head, self.salt) else { return Ok(false) };
+        let head = self
+            .window
+            .at(&*self.file, self.offset, group::HEADER_BYTES)
+            .map_err(Error::Io)?;
+        let Some(head) = group::Header::decode(head, self.salt) else {
+            return Ok(false);
+        };
         let length = head.length as usize;
         if head.flags != 0 || self.offset + u64::from(head.length) > self.groups_end_max {
             return Ok(false);
@@ -184,7 +211,11 @@ impl OpenGroup {
         self.left = self.left.checked_sub(1)?;
         let rest = &self.body[self.position..];
         let (record, _) = group::split_record(rest).expect("the group was well formed when it was loaded");
-        let entry = Entry { lsn: self.lsn, header: record.header, body: record.body.to_vec() };
+        let entry = Entry {
+            lsn: self.lsn,
+            header: record.header,
+            body: record.body.to_vec(),
+        };
         self.position += group::RECORD_OVERHEAD_BYTES + record.body.len();
         self.lsn = self.lsn.next();
         Some(entry)

@@ -6,8 +6,9 @@
 //! | anything else there, not covered by a later head's `synced_through` | yes, a torn tail | wiped to zeros, synced |
 //! | the same, but covered | no: it was acknowledged | [`Error::Damaged`] |
 //! | last segment sealed, no segment after it | yes, in a rotation | the next segment is begun |
+//! | last segment without a group, shorter than its header says | yes, in a rotation | filled up |
 //! | last file without a header and with nothing behind it | yes, in a rotation | removed |
-//! | any other bad header, a missing number, a group missing in a segment that has a successor or footer | no | [`Error::Damaged`] |
+//! | any other bad header or short file, a missing number, a group missing in a segment that has a successor or footer | no | [`Error::Damaged`] |
 //!
 //! Everything is read and judged before anything is changed, and every change leaves a state from which the same
 //! judgement is reached again: a crash in recovery is followed by recovery. What is kept is written again and synced, so
@@ -88,7 +89,11 @@ pub(crate) fn recover(storage: &dyn Storage, settings: &Settings, owner: &[u8]) 
 
 /// Every segment file in order, with its header if that is whole.
 fn find(storage: &dyn Storage) -> io::Result<Result<Vec<Found>, Error>> {
-    let mut numbers: Vec<u64> = storage.list()?.iter().filter_map(|name| segment::number_of(name)).collect();
+    let mut numbers: Vec<u64> = storage
+        .list()?
+        .iter()
+        .filter_map(|name| segment::number_of(name))
+        .collect();
     numbers.sort_unstable();
     let mut found = Vec::with_capacity(numbers.len());
     let mut block = vec![0; segment::HEADER_BYTES as usize];
@@ -116,8 +121,12 @@ fn find(storage: &dyn Storage) -> io::Result<Result<Vec<Found>, Error>> {
 /// A group is only written once the header was synced. So a bad header with nothing behind it was never acknowledged
 /// upon, provided the segment before it is there to tell where the log stands.
 fn take_unused(storage: &dyn Storage, found: &mut Vec<Found>) -> Result<Option<String>, Error> {
-    let Some((last, before)) = found.split_last() else { return Ok(None) };
-    let continues = before.last().map_or(last.number == 1, |previous| previous.number + 1 == last.number);
+    let Some((last, before)) = found.split_last() else {
+        return Ok(None);
+    };
+    let continues = before
+        .last()
+        .map_or(last.number == 1, |previous| previous.number + 1 == last.number);
     if last.header.is_some() || !continues {
         return Ok(None);
     }
@@ -156,21 +165,36 @@ fn open(storage: &dyn Storage, found: &[Found], index: usize, before: Option<&Se
     let file = storage.open(name).map_err(Error::Io)?;
     let length = file.length().map_err(Error::Io)?;
     if let Some((header, salt)) = header {
-        return Ok(Opened { file, name: name.clone(), header: header.clone(), salt: *salt, length });
+        return Ok(Opened {
+            file,
+            name: name.clone(),
+            header: header.clone(),
+            salt: *salt,
+            length,
+        });
     }
     // The header is gone; what was in the segment, its neighbours and its footer may still tell.
     let mut footer = [0; segment::FOOTER_BYTES as usize];
     let offset = length.saturating_sub(segment::FOOTER_BYTES);
     let read = read_full(&*file, &mut footer, offset).map_err(Error::Io)?;
     let footer = Footer::decode(&footer[..read], *number);
-    let start = after_before.or(footer.as_ref().map(|footer| footer.first)).unwrap_or(Lsn(1));
+    let start = after_before
+        .or(footer.as_ref().map(|footer| footer.first))
+        .unwrap_or(Lsn(1));
     let next = found.get(index + 1).and_then(|next| next.header.as_ref());
-    let end = next.map(|(header, _)| header.previous_last).or(footer.map(|footer| footer.last)).unwrap_or(Lsn(u64::MAX));
+    let end = next
+        .map(|(header, _)| header.previous_last)
+        .or(footer.map(|footer| footer.last))
+        .unwrap_or(Lsn(u64::MAX));
     Err(damaged(name, 0, start, end))
 }
 
 fn damaged(name: &str, offset: u64, from: Lsn, to: Lsn) -> Error {
-    Error::Damaged(Damage { file: name.to_owned(), offset, lost: from.0..=to.0.max(from.0) })
+    Error::Damaged(Damage {
+        file: name.to_owned(),
+        offset,
+        lost: from.0..=to.0.max(from.0),
+    })
 }
 
 /// Checks a segment that has a successor: everything in it was synced.
@@ -220,14 +244,28 @@ fn check_tail(opened: Opened) -> Result<Tail, Error> {
     let footer = opened.footer().map_err(Error::Io)?;
     if let Some(footer) = &footer {
         check_complete(&opened, &scan, footer.last, footer.digest)?;
-        return Ok(Tail { opened, scan, footer: Some(footer.clone()), truncated_bytes: 0 });
+        return Ok(Tail {
+            opened,
+            scan,
+            footer: Some(footer.clone()),
+            truncated_bytes: 0,
+        });
     }
     let survey = scan::survey(&opened, scan.end, scan.last).map_err(Error::Io)?;
     if survey.covered > scan.last {
         return Err(lost_after(&opened, &scan, survey.next_first, survey.covered));
     }
+    if opened.length < opened.header.capacity && scan.end > segment::HEADER_BYTES {
+        // A file has its whole length, durably, before it gets its first group.
+        return Err(damaged(&opened.name, opened.length, scan.last.next(), Lsn(u64::MAX)));
+    }
     let truncated_bytes = survey.used_end.saturating_sub(scan.end);
-    Ok(Tail { opened, scan, footer: None, truncated_bytes })
+    Ok(Tail {
+        opened,
+        scan,
+        footer: None,
+        truncated_bytes,
+    })
 }
 
 /// Makes what is kept durable and gets ready to append.
@@ -238,10 +276,20 @@ fn go_on(
     mut segments: VecDeque<Segment>,
     tail: Tail,
 ) -> Result<Recovered, Error> {
-    settle(&tail).and_then(|()| storage.sync_directory()).map_err(Error::Failed)?;
-    let Tail { opened, scan, footer, truncated_bytes } = tail;
+    settle(&tail)
+        .and_then(|()| storage.sync_directory())
+        .map_err(Error::Failed)?;
+    let Tail {
+        opened,
+        scan,
+        footer,
+        truncated_bytes,
+    } = tail;
     let last = scan.last;
-    let mut segment = Segment { marks: scan.marks.clone(), ..Segment::new(&opened.header) };
+    let mut segment = Segment {
+        marks: scan.marks.clone(),
+        ..Segment::new(&opened.header)
+    };
     let mut report = Recovery {
         first: segments.front().map_or(opened.header.first, |oldest| oldest.first),
         last,
@@ -261,12 +309,19 @@ fn go_on(
     }
     segments.push_back(segment);
     report.first = segments.front().map_or(report.first, |oldest| oldest.first);
-    Ok(Recovered { segments, active, covered, report })
+    Ok(Recovered {
+        segments,
+        active,
+        covered,
+        report,
+    })
 }
 
 /// Wipes a torn tail, and writes again and syncs what no later group proves to be durable.
 fn settle(tail: &Tail) -> io::Result<()> {
-    let Tail { opened, scan, footer, .. } = tail;
+    let Tail {
+        opened, scan, footer, ..
+    } = tail;
     let nothing_proven = scan.uncovered_from == segment::HEADER_BYTES;
     let from = if nothing_proven { 0 } else { scan.uncovered_from };
     match footer {
@@ -287,10 +342,21 @@ fn begin(storage: &dyn Storage, settings: &Settings, owner: &[u8]) -> Result<Rec
         capacity: settings.segment_bytes,
         owner: owner.to_vec(),
     };
-    let segments = VecDeque::from([Segment { marks: Marks::default(), ..Segment::new(&header) }]);
+    let segments = VecDeque::from([Segment {
+        marks: Marks::default(),
+        ..Segment::new(&header)
+    }]);
     let active = start(storage, header)?;
-    let report = Recovery { first: Lsn(1), ..Recovery::default() };
-    Ok(Recovered { segments, active, covered: Lsn::ZERO, report })
+    let report = Recovery {
+        first: Lsn(1),
+        ..Recovery::default()
+    };
+    Ok(Recovered {
+        segments,
+        active,
+        covered: Lsn::ZERO,
+        report,
+    })
 }
 
 fn start(storage: &dyn Storage, header: segment::Header) -> Result<Active, Error> {

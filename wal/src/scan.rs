@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How much is read at once.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// A segment file whose header was right.
 pub(crate) struct Opened {
@@ -74,7 +74,9 @@ pub(crate) fn scan(opened: &Opened) -> Result<Scan, Error> {
     let mut waiting = std::collections::VecDeque::new();
     loop {
         let head = window.at(file, scan.end, group::HEADER_BYTES).map_err(Error::Io)?;
-        let Some(head) = group::Header::decode(head, opened.salt) else { break };
+        let Some(head) = group::Header::decode(head, opened.salt) else {
+            break;
+        };
         check_flags(&head, &opened.name, scan.end)?;
         let end = scan.end + u64::from(head.length);
         let follows = head.first == scan.last.next() && head.previous == scan.chain;
@@ -159,8 +161,8 @@ pub(crate) fn survey(opened: &Opened, from: u64, last: Lsn) -> io::Result<Survey
 /// Overwrites everything from `from` to the end of the segment by zeros, touching only pieces that are not zero yet, and
 /// lengthening a file that was cut.
 pub(crate) fn wipe(opened: &Opened, from: u64) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK_BYTES / 4];
-    let zeros = vec![0; CHUNK_BYTES / 4];
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let zeros = vec![0; CHUNK_BYTES];
     let mut start = from;
     while start < opened.header.capacity {
         let length = (opened.header.capacity - start).min(chunk.len() as u64) as usize;

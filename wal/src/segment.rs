@@ -96,7 +96,11 @@ impl Header {
             && header.number > 0
             && header.first > header.previous_last
             && header.capacity >= HEADER_BYTES + FOOTER_BYTES;
-        if sane { Decoded::Header(header, u32_at(block, 12)) } else { Decoded::Nothing }
+        if sane {
+            Decoded::Header(header, u32_at(block, 12))
+        } else {
+            Decoded::Nothing
+        }
     }
 
     /// Where groups must end.
@@ -142,7 +146,10 @@ impl Footer {
     /// `None` when the bytes are not the footer of segment `number`.
     pub(crate) fn decode(bytes: &[u8], number: u64) -> Option<Footer> {
         let bytes: &[u8; FOOTER_BYTES as usize] = bytes.try_into().ok()?;
-        if bytes[..8] != FOOTER_MAGIC || u32_at(bytes, 56) != crc32fast::hash(&bytes[..56]) || u64_at(bytes, 8) != number {
+        if bytes[..8] != FOOTER_MAGIC
+            || u32_at(bytes, 56) != crc32fast::hash(&bytes[..56])
+            || u64_at(bytes, 8) != number
+        {
             return None;
         }
         Some(Footer {
@@ -170,11 +177,17 @@ pub(crate) fn file_name(number: u64) -> String {
 /// The segment number in a file's name; `None` for files that are not segments.
 pub(crate) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok())
+        .flatten()
 }
 
 fn u128_at(bytes: &[u8], offset: usize) -> u128 {
-    u128::from_le_bytes(*bytes[offset..].first_chunk().expect("a fixed field inside a fixed-size block"))
+    u128::from_le_bytes(
+        *bytes[offset..]
+            .first_chunk()
+            .expect("a fixed field inside a fixed-size block"),
+    )
 }
 
 #[cfg(test)]

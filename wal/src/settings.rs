@@ -16,7 +16,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { segment_bytes: 64 << 20, group_bytes_max: 16 << 20, verify_above: Lsn::ZERO }
+        Settings {
+            segment_bytes: 64 << 20,
+            group_bytes_max: 16 << 20,
+            verify_above: Lsn::ZERO,
+        }
     }
 }
 
@@ -27,9 +31,14 @@ impl Settings {
     /// [`Error::Settings`] with the numbers that would work.
     pub fn validate(&self) -> Result<(), Error> {
         let smallest = (group::HEADER_BYTES + 8) as u64;
-        let room = self.segment_bytes.saturating_sub(segment::HEADER_BYTES + segment::FOOTER_BYTES);
+        let room = self
+            .segment_bytes
+            .saturating_sub(segment::HEADER_BYTES + segment::FOOTER_BYTES);
         if !self.segment_bytes.is_multiple_of(8) {
-            return Err(Error::Settings(format!("segment_bytes is {}, but must be a multiple of 8", self.segment_bytes)));
+            return Err(Error::Settings(format!(
+                "segment_bytes is {}, but must be a multiple of 8",
+                self.segment_bytes
+            )));
         }
         if room < smallest || self.group_bytes_max as u64 > room || self.group_bytes_max > u32::MAX as usize {
             return Err(Error::Settings(format!(

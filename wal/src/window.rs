@@ -15,7 +15,11 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(ahead: usize) -> Window {
-        Window { bytes: Vec::new(), offset: 0, ahead }
+        Window {
+            bytes: Vec::new(),
+            offset: 0,
+            ahead,
+        }
     }
 
     /// The `length` bytes at `offset`; fewer only at the end of the file.

@@ -30,7 +30,10 @@ impl Disk {
         if !path.is_dir() {
             fs::create_dir_all(&path)?;
             // The new entry stands in the parent; a relative path of one part has the current directory as parent.
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
             fs::File::open(parent)?.sync_all()?;
         }
         let directory = fs::File::open(&path)?;
@@ -48,7 +51,11 @@ impl Disk {
 impl Storage for Disk {
     fn create(&self, name: &str, length: u64) -> io::Result<Box<dyn File>> {
         let path = self.path.join(name);
-        let file = fs::File::options().read(true).write(true).create_new(true).open(&path)?;
+        let file = fs::File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
         match allocate(&file, length) {
             Ok(()) => Ok(Box::new(file)),
             Err(error) => {
@@ -61,7 +68,9 @@ impl Storage for Disk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(fs::File::options().read(true).write(true).open(self.path.join(name))?))
+        Ok(Box::new(
+            fs::File::options().read(true).write(true).open(self.path.join(name))?,
+        ))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

@@ -122,7 +122,10 @@ impl Faulty {
     /// not. Other files and the directory keep everything.
     #[must_use]
     pub fn power_cut_at(&self, name: &str, offset: u64) -> Faulty {
-        self.cut(|content, file| content.survive_below(if file == name { offset } else { u64::MAX }), ALL_NAMES)
+        self.cut(
+            |content, file| content.survive_below(if file == name { offset } else { u64::MAX }),
+            ALL_NAMES,
+        )
     }
 
     /// Flips one bit of what is stored at `offset` of `name`, as if it were durable.
@@ -184,7 +187,9 @@ impl Faulty {
             durable_names: state.durable_names.clone(),
             ..State::default()
         };
-        Faulty { state: Arc::new(Mutex::new(copy)) }
+        Faulty {
+            state: Arc::new(Mutex::new(copy)),
+        }
     }
 
     /// `names_seed` chooses which unsynced creations and removals happened.
@@ -193,7 +198,9 @@ impl Faulty {
         self.state.lock().faults.power_is_off = true;
         let mut state = survivor.state.lock();
         let mut dice = Dice(names_seed ^ 0x6e61_6d65);
-        let State { names, durable_names, .. } = &mut *state;
+        let State {
+            names, durable_names, ..
+        } = &mut *state;
         let either: BTreeSet<String> = names.keys().chain(durable_names.keys()).cloned().collect();
         for name in either {
             let durable = durable_names.get(&name).copied();
@@ -222,12 +229,18 @@ impl State {
     }
 
     fn check_power(&self) -> io::Result<()> {
-        if self.faults.power_is_off { Err(io::Error::from_raw_os_error(EIO)) } else { Ok(()) }
+        if self.faults.power_is_off {
+            Err(io::Error::from_raw_os_error(EIO))
+        } else {
+            Ok(())
+        }
     }
 
     fn free_bytes(&self) -> u64 {
         let used = self.names.values().map(|file| self.files[file].length()).sum();
-        self.faults.space_bytes.map_or(u64::MAX, |space| space.saturating_sub(used))
+        self.faults
+            .space_bytes
+            .map_or(u64::MAX, |space| space.saturating_sub(used))
     }
 }
 
@@ -264,14 +277,20 @@ impl Storage for Faulty {
         state.next_file += 1;
         state.files.insert(file, Content::allocated(length));
         state.names.insert(name.to_owned(), file);
-        Ok(Box::new(Open { state: Arc::clone(&self.state), file }))
+        Ok(Box::new(Open {
+            state: Arc::clone(&self.state),
+            file,
+        }))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
         let state = self.state.lock();
         state.check_power()?;
         let file = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(Open { state: Arc::clone(&self.state), file }))
+        Ok(Box::new(Open {
+            state: Arc::clone(&self.state),
+            file,
+        }))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -283,7 +302,11 @@ impl Storage for Faulty {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state.lock();
         state.check_power()?;
-        state.names.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        state
+            .names
+            .remove(name)
+            .map(|_| ())
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -319,7 +342,9 @@ impl File for Open {
         let mut state = self.state.lock();
         state.check_power()?;
         let free = state.free_bytes();
-        let State { files, faults, counts, .. } = &mut *state;
+        let State {
+            files, faults, counts, ..
+        } = &mut *state;
         let content = files.get_mut(&self.file).expect("an open file has content");
         counts.writes += 1;
         if let Err(error) = spend(&mut faults.writes_left) {
@@ -336,7 +361,9 @@ impl File for Open {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         state.check_power()?;
-        let State { files, faults, counts, .. } = &mut *state;
+        let State {
+            files, faults, counts, ..
+        } = &mut *state;
         let content = files.get_mut(&self.file).expect("an open file has content");
         faults.begin_sync(counts).inspect_err(|_| content.fail_sync())?;
         if !faults.syncs_lie {

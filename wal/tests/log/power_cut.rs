@@ -23,10 +23,16 @@ impl Model {
     fn check(&mut self, log: &Log) -> Result<(), String> {
         let last = log.last().0;
         if last < self.acknowledged {
-            return Err(format!("{} was acknowledged, the log ends at {last}", self.acknowledged));
+            return Err(format!(
+                "{} was acknowledged, the log ends at {last}",
+                self.acknowledged
+            ));
         }
         if last > self.appended.len() as u64 {
-            return Err(format!("the log ends at {last}, only {} were appended", self.appended.len()));
+            return Err(format!(
+                "the log ends at {last}, only {} were appended",
+                self.appended.len()
+            ));
         }
         let entries = read_all(log).map_err(|error| error.to_string())?;
         let first = log.handle().first().0;
@@ -114,11 +120,16 @@ fn append(log: &mut Log, model: &mut Model, random: &mut StdRng) -> Result<(), E
     let bytes_max = if random.random_bool(0.1) { 1_200 } else { 200 };
     let records: Vec<(u8, Vec<u8>)> = (0..random.random_range(1..4))
         .map(|_| {
-            let body = (0..random.random_range(0..bytes_max)).map(|_| random.random()).collect();
+            let body = (0..random.random_range(0..bytes_max))
+                .map(|_| random.random())
+                .collect();
             (random.random(), body)
         })
         .collect();
-    let framed: Vec<Record<'_>> = records.iter().map(|(header, body)| Record { header: *header, body }).collect();
+    let framed: Vec<Record<'_>> = records
+        .iter()
+        .map(|(header, body)| Record { header: *header, body })
+        .collect();
     // Written or not: a group whose write failed may still be found whole.
     let expected = model.appended.len() as u64 + 1;
     let outcome = log.append(&framed);
@@ -127,10 +138,19 @@ fn append(log: &mut Log, model: &mut Model, random: &mut StdRng) -> Result<(), E
 }
 
 fn refuses_everything(log: &mut Log) -> Result<(), String> {
-    let refused = matches!(log.append(&[Record { header: 0, body: b"late" }]), Err(Error::Failed(_)))
-        && matches!(log.sync(), Err(Error::Failed(_)))
+    let refused = matches!(
+        log.append(&[Record {
+            header: 0,
+            body: b"late"
+        }]),
+        Err(Error::Failed(_))
+    ) && matches!(log.sync(), Err(Error::Failed(_)))
         && matches!(log.retire(Lsn(u64::MAX)), Err(Error::Failed(_)));
-    if refused { Ok(()) } else { Err("the log went on after a failure".to_owned()) }
+    if refused {
+        Ok(())
+    } else {
+        Err("the log went on after a failure".to_owned())
+    }
 }
 
 #[test]
@@ -145,5 +165,8 @@ fn no_acknowledged_record_is_lost_and_none_appears_out_of_order() {
 #[test]
 fn the_same_runs_fail_when_syncs_do_nothing() {
     let failures = (0..200).filter(|&seed| run(seed, true).is_err()).count();
-    assert!(failures > 100, "only {failures} of 200 seeds noticed that nothing was synced");
+    assert!(
+        failures > 100,
+        "only {failures} of 200 seeds noticed that nothing was synced"
+    );
 }

@@ -23,7 +23,10 @@ pub(super) struct Content {
 
 impl Content {
     pub(super) fn allocated(length: u64) -> Content {
-        Content { length, ..Content::default() }
+        Content {
+            length,
+            ..Content::default()
+        }
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -74,7 +77,7 @@ impl Content {
     }
 
     pub(super) fn truncate(&mut self, length: u64) {
-        let end = length.next_multiple_of(SECTOR_BYTES as u64) / SECTOR_BYTES as u64;
+        let end = length.div_ceil(SECTOR_BYTES as u64);
         for content in [&mut self.visible, &mut self.durable] {
             content.split_off(&end);
             if let Some(last) = end.checked_sub(1).and_then(|last| content.get_mut(&last)) {
@@ -115,7 +118,9 @@ impl Content {
         for (sector, versions) in std::mem::take(&mut self.versions) {
             let durable = self.durable.get(&sector).copied().unwrap_or(ZERO);
             let newest = versions[versions.len() - 1];
-            let arrived = offset.saturating_sub(sector * SECTOR_BYTES as u64).min(SECTOR_BYTES as u64);
+            let arrived = offset
+                .saturating_sub(sector * SECTOR_BYTES as u64)
+                .min(SECTOR_BYTES as u64);
             self.durable.insert(sector, torn(&newest, &durable, arrived as usize));
         }
         self.settle(self.length);
