@@ -1,1 +1,100 @@
 //! The gRPC face: `continuum.v1`.
+//!
+//! ```text
+//!   call ──► fields (names, keys, JSON, sizes)    says no before anything is read
+//!        ──► directory (name → namespace)         `shared` and `system` end here
+//!        ──► token (contexts, page tokens)        opened with the cluster's key, bound to what they were given for
+//!        ──► Engine::commit / Sequencer::propose  the only two ways to change anything
+//!        ──► render (state → message)             strategies are applied here, at read time
+//!   any error ──► status                          one table: code, reason, details
+//! ```
+//!
+//! | service | what |
+//! |---|---|
+//! | `continuum.v1.Concepts` | Put, Get, Delete, List |
+//! | `continuum.v1.Namespaces` | Create, Get, List, SetPolicy |
+//! | `grpc.health.v1.Health` | the node's readiness, for `""` and each service |
+//! | `grpc.reflection.v1` and `v1alpha` | all of the above, described |
+//!
+//! The .proto files are the contract; every limit they name is a constant in [`fields`]. The face keeps no state, starts no
+//! task and refuses to know who calls, which port it listens on and where the token key is kept.
+
+mod concepts;
+mod directory;
+mod fields;
+mod namespaces;
+mod render;
+mod status;
+mod token;
+
+use std::sync::Arc;
+
+use engine::{Engine, clock::Clock};
+use proto::v1::{concepts_server::ConceptsServer, namespaces_server::NamespacesServer};
+use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
+
+use crate::consensus::Sequencer;
+
+/// The largest request message, in bytes; a larger one is refused with `OUT_OF_RANGE` before it is read.
+pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What the face stands on.
+#[derive(Clone)]
+pub struct Components {
+    /// Concepts are read from it and written to it.
+    pub engine: Engine,
+    /// Namespaces are created through it.
+    pub sequencer: Sequencer,
+    /// Decides which values have expired at a read.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Components {
+    /// Seals contexts and page tokens: kept by the engine across restarts.
+    fn key(&self) -> token::Key {
+        token::Key::new(*self.engine.context_key())
+    }
+}
+
+/// The services, and the switch that says whether they are ready.
+pub struct Face {
+    /// Everything served; an axum router by [`Routes::into_axum_router`].
+    pub routes: Routes,
+    /// Not serving until [`set_ready`] says otherwise.
+    pub health: HealthReporter,
+}
+
+/// The services of a node over its engine and sequencer.
+#[must_use]
+pub fn routes(components: Components) -> Face {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let concepts = concepts::Service::new(components.clone());
+    let namespaces = namespaces::Service::new(components);
+    let describe = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let compiled = "the descriptors were compiled with this binary";
+    let routes = Routes::new(health_service)
+        .add_service(describe().build_v1().expect(compiled))
+        .add_service(describe().build_v1alpha().expect(compiled))
+        .add_service(ConceptsServer::new(concepts).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .prepare();
+    Face { routes, health }
+}
+
+/// Tells the health service of a change in the node's readiness, for the node as a whole and each service.
+pub async fn set_ready(health: &HealthReporter, ready: bool) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    let status = if ready { Serving } else { NotServing };
+    for service in [
+        "",
+        proto::v1::concepts_server::SERVICE_NAME,
+        proto::v1::namespaces_server::SERVICE_NAME,
+    ] {
+        health.set_service_status(service, status).await;
+    }
+}

@@ -1,0 +1,18 @@
+//! Compiles the .proto files in Rust: no `protoc` is needed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use protox::prost::Message;
+
+const FILES: [&str; 2] = ["continuum/v1/concepts.proto", "continuum/v1/namespaces.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("continuum.v1.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    for file in FILES {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Every refusal of this face, mapped once to `google.rpc.Status` with details.
+//!
+//! | what happened | code | retry? |
+//! |---|---|---|
+//! | a field breaks its rule, a token is forged, foreign or old | `INVALID_ARGUMENT`, field violation | after correcting |
+//! | reserved namespace | `PERMISSION_DENIED` | never |
+//! | no such namespace or key | `NOT_FOUND`, resource | after creating |
+//! | the name is taken | `ALREADY_EXISTS`, resource | no |
+//! | consensus namespaces | `UNIMPLEMENTED` | no |
+//! | the key's state forbids the write | `FAILED_PRECONDITION`, violation | after doing what it says |
+//! | the queue is full, a context is ahead | `UNAVAILABLE`, retry info | yes, nothing happened |
+//! | the disk is nearly full | `RESOURCE_EXHAUSTED`, retry info | yes, nothing happened; deletes work |
+//! | the engine stopped | `UNAVAILABLE` | the outcome is unknown until the node is back |
+//! | the store failed to read, the engine found the write impossible | `INTERNAL` | nothing changed; tell the operator |
+//!
+//! Each carries `ErrorInfo` with a stable reason and the domain [`DOMAIN`].
+
+use std::{collections::HashMap, time::Duration};
+
+use engine::{
+    CommitError,
+    crdt::{Rejected, SIBLINGS_MAX, STATE_BYTES_MAX},
+    ledger::Refusal,
+    store,
+};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// Whose reasons these are.
+pub(super) const DOMAIN: &str = "continuum.v1";
+
+/// When to try again after the write queue was full.
+const RETRY_BUSY: Duration = Duration::from_millis(100);
+/// When to try again where another node is ahead: gossip takes a few rounds of 100 ms.
+const RETRY_BEHIND: Duration = Duration::from_secs(1);
+/// When to try again on a full disk: space is looked at about this often.
+const RETRY_SPACE: Duration = Duration::from_secs(10);
+
+/// Why a call was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("{field}: {rule}")]
+    Field {
+        field: &'static str,
+        reason: &'static str,
+        rule: String,
+    },
+    #[error("the namespace {name:?} is reserved: no client reads or writes it")]
+    Reserved { name: String },
+    #[error("there is no namespace {name:?}: create it with continuum.v1.Namespaces/Create")]
+    NamespaceUnknown { name: String },
+    #[error("the namespace {name:?} exists already")]
+    NamespaceExists { name: String },
+    #[error("the key {key:?} holds nothing in namespace {namespace:?}")]
+    ConceptAbsent { namespace: String, key: String },
+    #[error("namespaces with replication = consensus are not built yet: use mesh")]
+    ConsensusUnbuilt,
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Registry(#[from] Refusal),
+    #[error("the node answered something else than it was asked")]
+    Confused,
+}
+
+impl Refused {
+    /// A field that breaks its rule.
+    pub(super) fn field(field: &'static str, reason: &'static str, rule: impl Into<String>) -> Refused {
+        Refused::Field {
+            field,
+            reason,
+            rule: rule.into(),
+        }
+    }
+}
+
+/// One row of the table.
+struct Row {
+    code: Code,
+    reason: &'static str,
+    retry: Option<Duration>,
+    details: ErrorDetails,
+}
+
+fn row(code: Code, reason: &'static str) -> Row {
+    Row {
+        code,
+        reason,
+        retry: None,
+        details: ErrorDetails::new(),
+    }
+}
+
+fn precondition(reason: &'static str, subject: &str, description: &str) -> Row {
+    let details = ErrorDetails::with_precondition_failure_violation(reason, subject, description);
+    Row {
+        details,
+        ..row(Code::FailedPrecondition, reason)
+    }
+}
+
+fn resource(code: Code, reason: &'static str, kind: &str, name: &str, description: &str) -> Row {
+    Row {
+        details: ErrorDetails::with_resource_info(kind, name, "", description),
+        ..row(code, reason)
+    }
+}
+
+fn violation(reason: &'static str, field: &str, rule: &str) -> Row {
+    Row {
+        details: ErrorDetails::with_bad_request_violation(field, rule),
+        ..row(Code::InvalidArgument, reason)
+    }
+}
+
+fn retry(code: Code, reason: &'static str, after: Duration) -> Row {
+    Row {
+        retry: Some(after),
+        ..row(code, reason)
+    }
+}
+
+/// The table.
+fn classify(refused: &Refused, message: &str) -> Row {
+    match refused {
+        Refused::Field { field, reason, rule } => violation(reason, field, rule),
+        Refused::Reserved { name } => {
+            resource(Code::PermissionDenied, "RESERVED_NAMESPACE", "namespace", name, message)
+        }
+        Refused::NamespaceUnknown { name } => resource(Code::NotFound, "NAMESPACE_UNKNOWN", "namespace", name, message),
+        Refused::NamespaceExists { name } => {
+            resource(Code::AlreadyExists, "NAMESPACE_EXISTS", "namespace", name, message)
+        }
+        Refused::ConceptAbsent { namespace, key } => resource(
+            Code::NotFound,
+            "CONCEPT_ABSENT",
+            "concept",
+            &format!("{namespace}/{key}"),
+            message,
+        ),
+        Refused::ConsensusUnbuilt => row(Code::Unimplemented, "CONSENSUS_UNBUILT"),
+        Refused::Commit(error) => classify_commit(error, message),
+        Refused::Store(store::Error { .. }) => row(Code::Internal, "STORE_FAILED"),
+        Refused::Registry(refusal) => classify_refusal(refusal),
+        Refused::Confused => row(Code::Internal, "UNEXPECTED_OUTCOME"),
+    }
+}
+
+fn classify_commit(error: &CommitError, message: &str) -> Row {
+    match error {
+        CommitError::Busy => retry(Code::Unavailable, "BUSY", RETRY_BUSY),
+        CommitError::NoSpace { .. } => retry(Code::ResourceExhausted, "DISK_NEARLY_FULL", RETRY_SPACE),
+        CommitError::Rejected(rejected) => classify_rejected(rejected, message),
+        CommitError::Invalid(_) => row(Code::Internal, "BATCH_INVALID"),
+        CommitError::Stopped(_) => row(Code::Unavailable, "ENGINE_STOPPED"),
+    }
+}
+
+fn classify_rejected(rejected: &Rejected, message: &str) -> Row {
+    match rejected {
+        Rejected::KindMismatch { .. } => precondition("KIND_MISMATCH", "key", message),
+        Rejected::TooManySiblings => precondition(
+            "TOO_MANY_SIBLINGS",
+            "key",
+            &format!("at most {SIBLINGS_MAX} concurrent values: {message}"),
+        ),
+        Rejected::ValueTooLarge { .. } => violation("JSON_SIZE", "write", message),
+        Rejected::StateTooLarge { .. } => precondition(
+            "CONCEPT_TOO_LARGE",
+            "key",
+            &format!("at most {STATE_BYTES_MAX} bytes: {message}"),
+        ),
+        Rejected::CounterOverflow => Row {
+            code: Code::OutOfRange,
+            ..violation("COUNTER_OVERFLOW", "counter.delta", message)
+        },
+        Rejected::ContextAhead => retry(Code::Unavailable, "CONTEXT_AHEAD", RETRY_BEHIND),
+        Rejected::DotSeen { .. } => row(Code::Internal, "INCARNATION_STALE"),
+    }
+}
+
+/// Refusals of the ledger; the namespace calls can meet only those about namespaces.
+fn classify_refusal(refusal: &Refusal) -> Row {
+    match refusal {
+        Refusal::NamespaceExists => row(Code::AlreadyExists, "NAMESPACE_EXISTS"),
+        Refusal::NamespaceUnknown => row(Code::NotFound, "NAMESPACE_UNKNOWN"),
+        Refusal::NamespaceName => row(Code::InvalidArgument, "NAMESPACE_NAME"),
+        Refusal::NamespacesFull => row(Code::ResourceExhausted, "TOO_MANY_NAMESPACES"),
+        Refusal::RateLimited { retry_at, now, .. } => retry(
+            Code::ResourceExhausted,
+            "RATE_LIMITED",
+            Duration::from_micros(retry_at.0.saturating_sub(now.0)),
+        ),
+        Refusal::Gate { .. } => row(Code::PermissionDenied, "INSUFFICIENT_CONTRIBUTION"),
+        Refusal::KeyReused => row(Code::InvalidArgument, "IDEMPOTENCY_KEY_REUSED"),
+        Refusal::LimitsOutOfRange => row(Code::InvalidArgument, "LIMITS_OUT_OF_RANGE"),
+    }
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Status {
+        let message = refused.to_string();
+        let Row {
+            code,
+            reason,
+            retry,
+            mut details,
+        } = classify(&refused, &message);
+        details.set_error_info(reason, DOMAIN, HashMap::new());
+        if retry.is_some() {
+            details.set_retry_info(retry);
+        }
+        match code {
+            Code::Internal => tracing::error!(reason, "gRPC call failed: {message}"),
+            _ => tracing::debug!(reason, "gRPC call refused: {message}"),
+        }
+        Status::with_error_details(code, message, details)
+    }
+}
