@@ -15,8 +15,10 @@ use crate::{
     window::Window,
 };
 
-/// How much a reader reads at once, at least.
-const AHEAD_BYTES: usize = 256 << 10;
+/// How much a reader that has just caught up reads at once.
+const AHEAD_BYTES_MIN: usize = 4 << 10;
+/// How much a reader reads at once when it has a long way to go.
+const AHEAD_BYTES_MAX: usize = 256 << 10;
 
 /// One record read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,9 +96,10 @@ impl Reader {
             if self.next > self.catalog.synced() {
                 return Ok(None);
             }
-            let mut segment = match self.segment.take() {
-                Some(segment) => segment,
-                None => self.enter()?,
+            let Some(mut segment) = self.segment.take() else {
+                // Entering may move `next` over skipped LSNs, up to where nothing is synced yet.
+                self.segment = Some(self.enter()?);
+                continue;
             };
             match segment.load(&self.catalog, self.next, &mut self.group) {
                 Ok(true) => self.segment = Some(segment),
@@ -127,7 +130,7 @@ impl Reader {
             }
             outcome => outcome.map_err(Error::Io)?,
         };
-        let mut window = Window::new(AHEAD_BYTES);
+        let mut window = Window::new(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX);
         let block = window
             .at(&*file, 0, segment::HEADER_BYTES as usize)
             .map_err(Error::Io)?;
@@ -198,6 +201,7 @@ impl OpenSegment {
         }
         if head.last() >= next {
             group.body.clear();
+            group.body.shrink_to(AHEAD_BYTES_MAX);
             group.body.extend_from_slice(body);
             (group.position, group.lsn, group.left) = (0, head.first, head.count);
         }

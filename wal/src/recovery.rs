@@ -66,7 +66,7 @@ struct Tail {
 }
 
 pub(crate) fn recover(storage: &dyn Storage, settings: &Settings, owner: &[u8]) -> Result<Recovered, Error> {
-    let mut found = find(storage).map_err(Error::Io)??;
+    let mut found = find(storage)?;
     let unused = take_unused(storage, &mut found)?;
     let mut segments = VecDeque::new();
     let mut tail = None;
@@ -88,9 +88,10 @@ pub(crate) fn recover(storage: &dyn Storage, settings: &Settings, owner: &[u8]) 
 }
 
 /// Every segment file in order, with its header if that is whole.
-fn find(storage: &dyn Storage) -> io::Result<Result<Vec<Found>, Error>> {
+fn find(storage: &dyn Storage) -> Result<Vec<Found>, Error> {
     let mut numbers: Vec<u64> = storage
-        .list()?
+        .list()
+        .map_err(Error::Io)?
         .iter()
         .filter_map(|name| segment::number_of(name))
         .collect();
@@ -99,21 +100,21 @@ fn find(storage: &dyn Storage) -> io::Result<Result<Vec<Found>, Error>> {
     let mut block = vec![0; segment::HEADER_BYTES as usize];
     for number in numbers {
         let name = segment::file_name(number);
-        let file = storage.open(&name)?;
-        let read = read_full(&*file, &mut block, 0)?;
+        let file = storage.open(&name).map_err(Error::Io)?;
+        let read = read_full(&*file, &mut block, 0).map_err(Error::Io)?;
         let header = match segment::Header::decode(&block[..read]) {
             Decoded::Header(header, salt) => (header.number == number).then_some((header, salt)),
             Decoded::Nothing => None,
             Decoded::Version(version) => {
-                return Ok(Err(Error::Foreign(format!(
+                return Err(Error::Foreign(format!(
                     "{name} has log format {version}, this build reads {}; start the build that wrote it",
                     segment::VERSION
-                ))));
+                )));
             }
         };
         found.push(Found { number, name, header });
     }
-    Ok(Ok(found))
+    Ok(found)
 }
 
 /// Takes the last file off the list if its creation never came to an end; returns its name.
@@ -291,7 +292,7 @@ fn go_on(
         ..Segment::new(&opened.header)
     };
     let mut report = Recovery {
-        first: segments.front().map_or(opened.header.first, |oldest| oldest.first),
+        first: opened.header.first,
         last,
         truncated_bytes,
         segments: segments.len() + 1,
@@ -308,7 +309,7 @@ fn go_on(
         covered = last;
     }
     segments.push_back(segment);
-    report.first = segments.front().map_or(report.first, |oldest| oldest.first);
+    report.first = segments[0].first;
     Ok(Recovered {
         segments,
         active,

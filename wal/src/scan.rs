@@ -58,7 +58,7 @@ pub(crate) struct Scan {
 
 /// Reads groups until there is no whole one with the LSN expected next.
 pub(crate) fn scan(opened: &Opened) -> Result<Scan, Error> {
-    let mut window = Window::new(CHUNK_BYTES);
+    let mut window = Window::new(CHUNK_BYTES, CHUNK_BYTES);
     let file = &*opened.file;
     let block = window.at(file, 0, segment::HEADER_BYTES as usize).map_err(Error::Io)?;
     let mut scan = Scan {

@@ -4,21 +4,25 @@ use std::io;
 
 use crate::storage::File;
 
-/// A piece of a file in memory, moved along as its reader goes.
+/// A piece of a file in memory, moved along as its reader goes. It reads little at first and more each time.
 pub(crate) struct Window {
     bytes: Vec<u8>,
     /// Where `bytes` begins in the file.
     offset: u64,
-    /// How much is read at once, at least.
+    /// How much is read the next time, at least.
     ahead: usize,
+    ahead_min: usize,
+    ahead_max: usize,
 }
 
 impl Window {
-    pub(crate) fn new(ahead: usize) -> Window {
+    pub(crate) fn new(ahead_min: usize, ahead_max: usize) -> Window {
         Window {
             bytes: Vec::new(),
             offset: 0,
-            ahead,
+            ahead: ahead_min,
+            ahead_min,
+            ahead_max,
         }
     }
 
@@ -27,14 +31,17 @@ impl Window {
         let held = offset >= self.offset && offset + length as u64 <= self.offset + self.bytes.len() as u64;
         if !held {
             self.fill(file, offset, length.max(self.ahead))?;
+            self.ahead = (self.ahead * 2).min(self.ahead_max);
         }
         let start = (offset - self.offset) as usize;
         Ok(&self.bytes[start..(start + length).min(self.bytes.len())])
     }
 
-    /// Forgets what it holds: the file has changed, or is another one.
+    /// Forgets what it holds, because the file has changed, and begins again with little.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(self.ahead_min);
+        self.ahead = self.ahead_min;
     }
 
     fn fill(&mut self, file: &dyn File, offset: u64, length: usize) -> io::Result<()> {

@@ -6,7 +6,7 @@
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use wal::{Error, Log, Lsn, Record, storage::Faulty};
 
-use crate::{open, read_all};
+use crate::{open, read_all, segment};
 
 const SEEDS: u64 = 1_000;
 
@@ -159,6 +159,28 @@ fn no_acknowledged_record_is_lost_and_none_appears_out_of_order() {
         if let Err(failure) = run(seed, false) {
             panic!("seed {seed}: {failure}");
         }
+    }
+}
+
+#[test]
+fn a_sealed_segment_stays_sealed() {
+    for seed in 0..40 {
+        let storage = Faulty::new();
+        let (mut log, _) = open(&storage).unwrap();
+        for _ in 0..20 {
+            log.append(&[Record {
+                header: 1,
+                body: &[1; 900],
+            }])
+            .unwrap();
+        }
+        let survivor = storage.power_cut(seed);
+        let footer = &survivor.read(&segment(1))[(16 << 10) - 64..];
+        assert!(footer.starts_with(b"CNTMEND\n"), "seed {seed}");
+        assert!(
+            open(&survivor).unwrap().1.last > Lsn(10),
+            "a rotation syncs what is before it"
+        );
     }
 }
 
