@@ -36,31 +36,31 @@ pub struct Entry {
 }
 
 /// Where the index learns what the pool holds. Pages end early only where the data does.
-pub trait Source {
+pub trait Source: Send + Sync {
     /// Up to `rows_max` pool entries above `after`, ascending.
     ///
     /// # Errors
     /// When the database fails or is damaged.
-    fn entries(&self, after: u64, rows_max: usize) -> Result<Vec<Entry>, Error>;
+    fn entry_page(&self, after: u64, rows_max: usize) -> Result<Vec<Entry>, Error>;
 
     /// Up to `rows_max` concepts with a hash above `after`, ascending, as stored.
     ///
     /// # Errors
     /// When the database fails or is damaged.
-    fn concepts(&self, after: Option<&ContentHash>, rows_max: usize) -> Result<Vec<(ContentHash, String)>, Error>;
+    fn concept_page(&self, after: Option<&ContentHash>, rows_max: usize) -> Result<Vec<(ContentHash, String)>, Error>;
 
     /// One concept as stored; the pool has none without.
     ///
     /// # Errors
     /// When the database fails, is damaged or has no such concept.
-    fn concept(&self, hash: &ContentHash) -> Result<String, Error>;
+    fn concept_json(&self, hash: &ContentHash) -> Result<String, Error>;
 
     /// Up to `rows_max` usage counts of concepts with a hash above `after`, ascending; a concept never delivered may be
     /// left out.
     ///
     /// # Errors
     /// When the database fails or is damaged.
-    fn usage(&self, after: Option<&ContentHash>, rows_max: usize) -> Result<Vec<(ContentHash, u64)>, Error>;
+    fn usage_page(&self, after: Option<&ContentHash>, rows_max: usize) -> Result<Vec<(ContentHash, u64)>, Error>;
 }
 
 /// The index cannot go on: the database failed or is damaged. Queries answer from what was indexed before; the node
@@ -81,7 +81,7 @@ impl Search {
             self.rebuild(&source).await?;
         }
         loop {
-            let entries = source.entries(self.indexed(), PAGE_ROWS_MAX)?;
+            let entries = source.entry_page(self.indexed(), PAGE_ROWS_MAX)?;
             if entries.is_empty() {
                 if commits.changed().await.is_err() {
                     return Ok(());
@@ -90,7 +90,7 @@ impl Search {
             }
             for group in entries.chunks(INSERT_DOCUMENTS_MAX) {
                 let documents = group.iter().map(|entry| {
-                    let text = text_of(&source.concept(&entry.hash)?, &entry.hash)?;
+                    let text = text_of(&source.concept_json(&entry.hash)?, &entry.hash)?;
                     Ok(document(entry, text, 0))
                 });
                 self.insert(&documents.collect::<Result<Vec<_>, Error>>()?);
@@ -103,7 +103,7 @@ impl Search {
         let mut usage = HashMap::new();
         let mut last = None;
         loop {
-            let page = source.usage(last.as_ref(), PAGE_ROWS_MAX)?;
+            let page = source.usage_page(last.as_ref(), PAGE_ROWS_MAX)?;
             let Some(&(hash, _)) = page.last() else { break };
             last = Some(hash);
             usage.extend(page);
@@ -112,7 +112,7 @@ impl Search {
         let mut texts = HashMap::new();
         let mut last = None;
         loop {
-            let page = source.concepts(last.as_ref(), PAGE_ROWS_MAX)?;
+            let page = source.concept_page(last.as_ref(), PAGE_ROWS_MAX)?;
             let Some(&(hash, _)) = page.last() else { break };
             last = Some(hash);
             for (hash, json) in page {
@@ -121,7 +121,7 @@ impl Search {
             tokio::task::yield_now().await;
         }
         loop {
-            let page = source.entries(self.indexed(), PAGE_ROWS_MAX)?;
+            let page = source.entry_page(self.indexed(), PAGE_ROWS_MAX)?;
             if page.is_empty() {
                 return Ok(());
             }
@@ -130,7 +130,7 @@ impl Search {
                     let text = match texts.remove(&entry.hash) {
                         Some(text) => text,
                         // Contributed since the concepts were read.
-                        None => text_of(&source.concept(&entry.hash)?, &entry.hash)?,
+                        None => text_of(&source.concept_json(&entry.hash)?, &entry.hash)?,
                     };
                     Ok(document(entry, text, usage.get(&entry.hash).copied().unwrap_or(0)))
                 });
@@ -156,17 +156,28 @@ impl Search {
             }
             let last = index.last_counter();
             drop(index);
-            self.shared.indexed.send_if_modified(|indexed| std::mem::replace(indexed, last) != last);
+            self.shared
+                .indexed
+                .send_if_modified(|indexed| std::mem::replace(indexed, last) != last);
         }
     }
 }
 
 fn document(entry: &Entry, text: Text, usage: u64) -> Document {
-    Document { counter: entry.counter, hash: entry.hash, first_contributed: entry.first_contributed, usage, text }
+    Document {
+        counter: entry.counter,
+        hash: entry.hash,
+        first_contributed: entry.first_contributed,
+        usage,
+        text,
+    }
 }
 
 fn text_of(json: &str, hash: &ContentHash) -> Result<Text, Error> {
-    let value = engine::json::parse(json.as_bytes())
-        .map_err(|error| Error(format!("concept {hash} in the database is not what was stored: {error}")))?;
+    let value = engine::json::parse(json.as_bytes()).map_err(|error| {
+        Error(format!(
+            "concept {hash} in the database is not what was stored: {error}"
+        ))
+    })?;
     Ok(Text::of(&value))
 }

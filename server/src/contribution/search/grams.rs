@@ -40,7 +40,13 @@ pub(super) struct Grams {
 impl Grams {
     /// No documents, next to no memory.
     pub(super) fn new() -> Grams {
-        Grams { lists: vec![Postings::default()], singles: Vec::new(), pairs: Vec::new(), block_of: Vec::new(), blocks: Vec::new() }
+        Grams {
+            lists: vec![Postings::default()],
+            singles: Vec::new(),
+            pairs: Vec::new(),
+            block_of: Vec::new(),
+            blocks: Vec::new(),
+        }
     }
 
     /// Adds a document newer than all before it.
@@ -69,7 +75,12 @@ impl Grams {
     #[inline]
     fn count(&mut self, first: u8, second: u8, third: u8, document: u32, in_name: bool) {
         if third.is_ascii() {
-            count(&mut self.lists, &mut self.singles[usize::from(third)], document, in_name);
+            count(
+                &mut self.lists,
+                &mut self.singles[usize::from(third)],
+                document,
+                in_name,
+            );
         }
         if second == SEPARATOR {
             return;
@@ -95,7 +106,10 @@ impl Grams {
             [first] => self.singles.get(usize::from(first)),
             [first, second] => self.pairs.get(pair(first, second)),
             [first, second, third] => {
-                let block = self.block_of.get(pair(first, second)).map_or(0, |&block| block as usize);
+                let block = self
+                    .block_of
+                    .get(pair(first, second))
+                    .map_or(0, |&block| block as usize);
                 self.blocks.get(block).map(|block| &block[usize::from(third)])
             }
             _ => return None,
@@ -106,7 +120,10 @@ impl Grams {
     /// The shortest list among the grams of a query longer than a gram: a superset of its documents, whose counts are
     /// upper bounds of the query's.
     pub(super) fn rarest(&self, query: &[u8]) -> Option<&Postings> {
-        query.windows(GRAM_BYTES_MAX).filter_map(|gram| self.exact(gram)).min_by_key(|list| list.weight())
+        query
+            .windows(GRAM_BYTES_MAX)
+            .filter_map(|gram| self.exact(gram))
+            .min_by_key(|list| list.weight())
     }
 
     /// Heap bytes held.

@@ -109,7 +109,9 @@ impl Index {
 
     /// Adds `deliveries` to the usage of the document with this counter; false if there is none.
     pub fn deliver(&self, counter: u64, deliveries: u64) -> bool {
-        let Ok(document) = self.counters.binary_search(&counter) else { return false };
+        let Ok(document) = self.counters.binary_search(&counter) else {
+            return false;
+        };
         self.usage[document].fetch_add(deliveries, Ordering::Relaxed);
         true
     }
@@ -122,13 +124,19 @@ impl Index {
         let mut best = Best::new(query.limit.min(self.counters.len()));
         if needle.is_empty() {
             let documents = 0..self.counters.len() as u32;
-            let postings = documents.map(|document| Posting { document, in_name: 0, total: 0 });
+            let postings = documents.map(|document| Posting {
+                document,
+                in_name: 0,
+                total: 0,
+            });
             self.rank(postings, query.quality_min, now, &mut best, |posting| posting);
         } else if let Some(list) = self.grams.exact(needle) {
             self.rank(list.iter(), query.quality_min, now, &mut best, |posting| posting);
         } else if let Some(list) = self.grams.rarest(needle) {
             let finder = Finder::new(needle);
-            self.rank(list.iter(), query.quality_min, now, &mut best, |posting| self.matches(&finder, posting.document));
+            self.rank(list.iter(), query.quality_min, now, &mut best, |posting| {
+                self.matches(&finder, posting.document)
+            });
         }
         best.into_ranks().map(|rank| self.hit(rank)).collect()
     }
@@ -137,9 +145,15 @@ impl Index {
     #[must_use]
     pub fn totals(&self, now: Timestamp) -> Totals {
         let usage = self.usage.iter().map(|usage| usage.load(Ordering::Relaxed));
-        let sum: f64 = usage.zip(&self.first_contributed).map(|(usage, &first)| quality(usage, first, now)).sum();
+        let sum: f64 = usage
+            .zip(&self.first_contributed)
+            .map(|(usage, &first)| quality(usage, first, now))
+            .sum();
         let concepts = self.counters.len();
-        Totals { concepts: concepts as u64, average_quality: if concepts == 0 { 0.0 } else { sum / concepts as f64 } }
+        Totals {
+            concepts: concepts as u64,
+            average_quality: if concepts == 0 { 0.0 } else { sum / concepts as f64 },
+        }
     }
 
     /// Heap bytes held.
@@ -184,7 +198,11 @@ impl Index {
         let end = self.starts.get(index + 1).copied().unwrap_or(self.arena.len());
         let text = &self.arena[self.starts[index]..end];
         let name_bytes = self.name_bytes[index] as usize;
-        let mut posting = Posting { document, in_name: 0, total: 0 };
+        let mut posting = Posting {
+            document,
+            in_name: 0,
+            total: 0,
+        };
         let mut from = 0;
         while let Some(found) = finder.find(&text[from..]) {
             posting.in_name += u32::from(from + found < name_bytes);

@@ -23,6 +23,7 @@
 mod follow;
 mod grams;
 mod index;
+mod pool;
 mod postings;
 mod ranking;
 mod text;
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 
 pub use follow::{Entry, Error, Source};
 pub use index::{Document, Index};
+pub use pool::usage_key;
 pub use ranking::quality;
 pub use text::Text;
 
@@ -109,7 +111,12 @@ impl Search {
     /// An empty index; [`Search::run`] fills it.
     #[must_use]
     pub fn new() -> Search {
-        Search { shared: Arc::new(Shared { index: RwLock::new(Index::new()), indexed: watch::Sender::new(0) }) }
+        Search {
+            shared: Arc::new(Shared {
+                index: RwLock::new(Index::new()),
+                indexed: watch::Sender::new(0),
+            }),
+        }
     }
 
     /// Counter up to which every pool entry is indexed.

@@ -49,7 +49,11 @@ impl Postings {
             if self.open.total > 0 {
                 self.pack();
             }
-            self.open = Posting { document, in_name: 0, total: 0 };
+            self.open = Posting {
+                document,
+                in_name: 0,
+                total: 0,
+            };
         }
         self.open.in_name += u32::from(in_name);
         self.open.total += 1;
@@ -58,7 +62,13 @@ impl Postings {
     /// All documents, ascending.
     pub(super) fn iter(&self) -> Iter<'_> {
         let open = (self.open.total > 0).then_some(self.open);
-        Iter { packed: &self.packed, at: 0, used: self.used as usize, document: 0, open }
+        Iter {
+            packed: &self.packed,
+            at: 0,
+            used: self.used as usize,
+            document: 0,
+            open,
+        }
     }
 
     /// Rises with the number of documents; only good for comparing lists.
@@ -72,7 +82,11 @@ impl Postings {
     }
 
     fn pack(&mut self) {
-        let Posting { document, in_name, total } = self.open;
+        let Posting {
+            document,
+            in_name,
+            total,
+        } = self.open;
         if self.packed.len() < self.used as usize + CODES_MAX * WORD {
             self.grow();
         }
@@ -122,7 +136,9 @@ pub(super) struct Iter<'a> {
 impl Iter<'_> {
     #[inline]
     fn code(&mut self) -> u64 {
-        let word = self.packed[self.at..].first_chunk().expect("a word of slack follows every code");
+        let word = self.packed[self.at..]
+            .first_chunk()
+            .expect("a word of slack follows every code");
         let word = u64::from_le_bytes(*word);
         let bytes = word.trailing_ones() + 1;
         self.at += bytes as usize;
@@ -144,6 +160,10 @@ impl Iterator for Iter<'_> {
             TAG_COUNTS_FOLLOW => (self.code() as u32, self.code() as u32),
             tag => ((tag & 1) as u32, 1 + (tag >> 1) as u32),
         };
-        Some(Posting { document: self.document, in_name, total })
+        Some(Posting {
+            document: self.document,
+            in_name,
+            total,
+        })
     }
 }

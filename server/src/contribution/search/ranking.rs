@@ -41,13 +41,27 @@ impl Rank {
     /// `quality` must be what `usage` gives.
     pub(super) fn new(quality: f64, usage: u64, posting: Posting) -> Rank {
         debug_assert!(quality >= 0.0 && quality.is_finite(), "a quality is a number from 0 up");
-        let Posting { document, in_name, total } = posting;
-        Rank { quality: quality.to_bits(), in_name, total, document: Reverse(document), usage }
+        let Posting {
+            document,
+            in_name,
+            total,
+        } = posting;
+        Rank {
+            quality: quality.to_bits(),
+            in_name,
+            total,
+            document: Reverse(document),
+            usage,
+        }
     }
 
     /// The same document with other counts.
     pub(super) fn recounted(self, posting: Posting) -> Rank {
-        Rank { in_name: posting.in_name, total: posting.total, ..self }
+        Rank {
+            in_name: posting.in_name,
+            total: posting.total,
+            ..self
+        }
     }
 
     pub(super) fn document(self) -> u32 {
@@ -71,7 +85,10 @@ pub(super) struct Best {
 
 impl Best {
     pub(super) fn new(limit: usize) -> Best {
-        Best { limit, worst_first: BinaryHeap::with_capacity(limit) }
+        Best {
+            limit,
+            worst_first: BinaryHeap::with_capacity(limit),
+        }
     }
 
     /// Whether a document of this rank would be kept now. What is refused once stays refused.

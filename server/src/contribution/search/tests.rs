@@ -31,21 +31,40 @@ struct Scanned {
 
 impl Scan {
     fn insert(&mut self, counter: u64, concept: &Value, first_contributed: Timestamp, usage: u64) {
-        let values = json::texts(concept).map(|value| (json::fold(value.text).into_owned(), value.in_name)).collect();
-        let hit = Hit { counter, hash: ContentHash::of(concept), quality: 0.0, usage };
-        self.concepts.push(Scanned { hit, first_contributed, values });
+        let values = json::texts(concept)
+            .map(|value| (json::fold(value.text).into_owned(), value.in_name))
+            .collect();
+        let hit = Hit {
+            counter,
+            hash: ContentHash::of(concept),
+            quality: 0.0,
+            usage,
+        };
+        self.concepts.push(Scanned {
+            hit,
+            first_contributed,
+            values,
+        });
     }
 
     fn deliver(&mut self, counter: u64, deliveries: u64) {
-        self.concepts.iter_mut().filter(|concept| concept.hit.counter == counter).for_each(|concept| {
-            concept.hit.usage += deliveries;
-        });
+        self.concepts
+            .iter_mut()
+            .filter(|concept| concept.hit.counter == counter)
+            .for_each(|concept| {
+                concept.hit.usage += deliveries;
+            });
     }
 
     fn query(&self, query: &Query<'_>, now: Timestamp) -> Vec<Hit> {
         let needle = json::fold(query.text);
         let mut found = Vec::new();
-        for Scanned { hit, first_contributed, values } in &self.concepts {
+        for Scanned {
+            hit,
+            first_contributed,
+            values,
+        } in &self.concepts
+        {
             let days = now.0.saturating_sub(first_contributed.0) as f64 / DAY as f64;
             let quality = hit.usage as f64 / days.max(1.0);
             let (mut in_name, mut total) = (0, 0);
@@ -69,11 +88,19 @@ impl Scan {
 
 /// Positions at which `needle` stands in `text`; none for an empty needle.
 fn positions(text: &str, needle: &str) -> usize {
-    text.char_indices().filter(|&(at, _)| !needle.is_empty() && text[at..].starts_with(needle)).count()
+    text.char_indices()
+        .filter(|&(at, _)| !needle.is_empty() && text[at..].starts_with(needle))
+        .count()
 }
 
 fn document(counter: u64, concept: &Value, first_contributed: Timestamp, usage: u64) -> Document {
-    Document { counter, hash: ContentHash::of(concept), first_contributed, usage, text: Text::of(concept) }
+    Document {
+        counter,
+        hash: ContentHash::of(concept),
+        first_contributed,
+        usage,
+        text: Text::of(concept),
+    }
 }
 
 /// An index of concepts contributed at once, never delivered.
@@ -87,6 +114,14 @@ fn index_of(concepts: &[Value]) -> Index {
 
 /// Counters of the concepts found, best first.
 fn found(index: &Index, text: &str) -> Vec<u64> {
-    let query = Query { text, limit: 1000, quality_min: 0.0 };
-    index.query(&query, Timestamp(0)).iter().map(|hit| hit.counter).collect()
+    let query = Query {
+        text,
+        limit: 1000,
+        quality_min: 0.0,
+    };
+    index
+        .query(&query, Timestamp(0))
+        .iter()
+        .map(|hit| hit.counter)
+        .collect()
 }

@@ -29,9 +29,14 @@ impl Text {
     pub fn of(concept: &Value) -> Text {
         let mut text = Text::default();
         let texts = json::texts(concept);
-        texts.clone().filter(|value| value.in_name).for_each(|value| text.push(value.text));
+        texts
+            .clone()
+            .filter(|value| value.in_name)
+            .for_each(|value| text.push(value.text));
         text.name_bytes = text.bytes.len();
-        texts.filter(|value| !value.in_name).for_each(|value| text.push(value.text));
+        texts
+            .filter(|value| !value.in_name)
+            .for_each(|value| text.push(value.text));
         text
     }
 

@@ -42,7 +42,11 @@ fn the_greatest_numbers_fit() {
     }
     let documents: Vec<_> = postings.iter().map(|posting| posting.document).collect();
     assert_eq!(documents, [0, u32::MAX - 1, u32::MAX]);
-    assert!(postings.iter().all(|posting| (posting.in_name, posting.total) == (1, 3)));
+    assert!(
+        postings
+            .iter()
+            .all(|posting| (posting.in_name, posting.total) == (1, 3))
+    );
 }
 
 #[test]

@@ -36,27 +36,54 @@ fn concept() -> impl Strategy<Value = Value> {
         1 => prop::collection::vec(scalar(), 0..3).prop_map(Value::from),
         1 => scalar().prop_map(|inner| json!({"name": inner, "b": "a"})),
     ];
-    (prop::option::weighted(0.7, name), prop::collection::vec(scalar(), 0..4), scalar()).prop_map(|(name, list, more)| {
-        let mut concept = json!({"list": list, "abc": {"name": more}});
-        if let Some(name) = name {
-            concept["name"] = name;
-        }
-        concept
-    })
+    (
+        prop::option::weighted(0.7, name),
+        prop::collection::vec(scalar(), 0..4),
+        scalar(),
+    )
+        .prop_map(|(name, list, more)| {
+            let mut concept = json!({"list": list, "abc": {"name": more}});
+            if let Some(name) = name {
+                concept["name"] = name;
+            }
+            concept
+        })
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Insert { concept: Value, usage: u64 },
+    Insert {
+        concept: Value,
+        usage: u64,
+    },
     /// The results of a query are delivered, as the service does it.
-    DeliverFound { text: String, limit: usize },
-    Deliver { which: prop::sample::Index, deliveries: u64 },
-    Wait { micros: u64 },
+    DeliverFound {
+        text: String,
+        limit: usize,
+    },
+    Deliver {
+        which: prop::sample::Index,
+        deliveries: u64,
+    },
+    Wait {
+        micros: u64,
+    },
     /// The clock was set back.
-    Back { micros: u64 },
-    Query { text: String, limit: usize, quality_min: f64 },
+    Back {
+        micros: u64,
+    },
+    Query {
+        text: String,
+        limit: usize,
+        quality_min: f64,
+    },
     /// A piece of a concept's own text.
-    QueryPiece { which: prop::sample::Index, at: prop::sample::Index, letters: usize, limit: usize },
+    QueryPiece {
+        which: prop::sample::Index,
+        at: prop::sample::Index,
+        letters: usize,
+        limit: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -90,8 +117,15 @@ impl Pair {
                 // Counters may leave gaps.
                 let counter = self.index.last_counter() + 1 + (count as u64 % 5) / 4;
                 self.scan.insert(counter, concept, Timestamp(self.now), *usage);
-                prop_assert!(self.index.insert(&super::document(counter, concept, Timestamp(self.now), *usage)));
-                prop_assert!(!self.index.insert(&super::document(counter, concept, Timestamp(self.now), *usage)));
+                prop_assert!(
+                    self.index
+                        .insert(&super::document(counter, concept, Timestamp(self.now), *usage))
+                );
+                prop_assert!(
+                    !self
+                        .index
+                        .insert(&super::document(counter, concept, Timestamp(self.now), *usage))
+                );
             }
             Step::DeliverFound { text, limit } => {
                 for hit in self.check(text, *limit, 0.0)? {
@@ -106,11 +140,25 @@ impl Pair {
             }
             Step::Wait { micros } => self.now += micros,
             Step::Back { micros } => self.now = self.now.saturating_sub(*micros),
-            Step::Query { text, limit, quality_min } => {
+            Step::Query {
+                text,
+                limit,
+                quality_min,
+            } => {
                 self.check(text, *limit, *quality_min)?;
             }
-            Step::QueryPiece { which, at, letters, limit } if count > 0 => {
-                let values: Vec<_> = which.get(&self.scan.concepts).values.iter().flat_map(|(value, _)| value.chars()).collect();
+            Step::QueryPiece {
+                which,
+                at,
+                letters,
+                limit,
+            } if count > 0 => {
+                let values: Vec<_> = which
+                    .get(&self.scan.concepts)
+                    .values
+                    .iter()
+                    .flat_map(|(value, _)| value.chars())
+                    .collect();
                 if !values.is_empty() {
                     let piece: String = values[at.index(values.len())..].iter().take(*letters).collect();
                     self.check(&piece, *limit, 0.0)?;
@@ -122,9 +170,18 @@ impl Pair {
     }
 
     fn check(&self, text: &str, limit: usize, quality_min: f64) -> Result<Vec<Hit>, TestCaseError> {
-        let query = Query { text, limit, quality_min };
+        let query = Query {
+            text,
+            limit,
+            quality_min,
+        };
         let hits = self.index.query(&query, Timestamp(self.now));
-        prop_assert_eq!(&hits, &self.scan.query(&query, Timestamp(self.now)), "query {:?}", query);
+        prop_assert_eq!(
+            &hits,
+            &self.scan.query(&query, Timestamp(self.now)),
+            "query {:?}",
+            query
+        );
         Ok(hits)
     }
 }
