@@ -9,7 +9,6 @@
 //! ```
 //!
 //! [`node`] puts the rows together; arrows only point down.
-#![allow(missing_docs)] // skeleton
 
 pub mod api;
 pub mod config;

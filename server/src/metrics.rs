@@ -5,7 +5,10 @@
 //!
 //! The module refuses to know what the numbers mean to anyone: components hold the handles they count with.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -45,16 +48,13 @@ pub const RESIDENT: Metric = gauge("process_resident_memory_bytes", "Memory of t
 /// Last committed LSN.
 pub const COMMITTED: Metric =
     gauge("continuum_engine_committed_lsn", "Sequence number of the last record that is durable and applied.");
-/// Groups.
-pub const GROUPS: Metric =
-    counter("continuum_engine_groups_total", "Groups of records written to the log, each with one fdatasync.");
-/// Records.
-pub const RECORDS: Metric = counter("continuum_engine_records_total", "Records written to the log.");
+/// Syncs.
+pub const SYNCS: Metric = counter(
+    "continuum_engine_syncs_total",
+    "Calls of fdatasync on the log, one for each group of records; the rise of the committed LSN over this is the group's size.",
+);
 /// Bytes of log.
-pub const LOG_BYTES: Metric = counter("continuum_engine_log_bytes_total", "Bytes of records written to the log.");
-/// Records in a group.
-pub const GROUP_RECORDS: Metric =
-    histogram("continuum_engine_group_records", COUNTS, "Records that shared one group and its fdatasync.");
+pub const LOG_BYTES: Metric = counter("continuum_engine_log_bytes_total", "Bytes written to the log.");
 /// `fdatasync`.
 pub const SYNC_SECONDS: Metric =
     histogram("continuum_engine_sync_duration_seconds", SECONDS, "Time one fdatasync of the log took.");
@@ -112,16 +112,16 @@ pub const SEARCH_WAIT_SECONDS: Metric = histogram(
 );
 /// Concepts in the index.
 pub const SEARCH_CONCEPTS: Metric = gauge("continuum_search_concepts", "Concepts in the search index.");
+/// Memory of the index.
+pub const SEARCH_BYTES: Metric = gauge("continuum_search_memory_bytes", "Memory held by the search index.");
 
 /// Every metric there is.
 pub const ALL: &[Metric] = &[
     BUILD,
     RESIDENT,
     COMMITTED,
-    GROUPS,
-    RECORDS,
+    SYNCS,
     LOG_BYTES,
-    GROUP_RECORDS,
     SYNC_SECONDS,
     ENGINE_QUEUE,
     COMMANDS,
@@ -139,6 +139,7 @@ pub const ALL: &[Metric] = &[
     SEARCH_SECONDS,
     SEARCH_WAIT_SECONDS,
     SEARCH_CONCEPTS,
+    SEARCH_BYTES,
 ];
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {
@@ -163,7 +164,11 @@ pub type Labels<'a> = &'a [(&'static str, &'a str)];
 pub struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
+    /// Reads what has no event of its own, at each scrape.
+    sample: Arc<OnceLock<Sample>>,
 }
+
+type Sample = Box<dyn Fn() + Send + Sync>;
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,7 +206,7 @@ impl Metrics {
             }
         }
         let handle = recorder.handle();
-        let metrics = Metrics { recorder: Arc::new(recorder), handle };
+        let metrics = Metrics { recorder: Arc::new(recorder), handle, sample: Arc::default() };
         metrics.gauge(BUILD, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         metrics
     }
@@ -227,9 +232,17 @@ impl Metrics {
         self.recorder.register_histogram(&key(metric, labels), &METADATA)
     }
 
+    /// Has `sample` called before each rendering, to set gauges of what has no event of its own. The first one stays.
+    pub fn sample_with(&self, sample: impl Fn() + Send + Sync + 'static) {
+        let _first_stays = self.sample.set(Box::new(sample));
+    }
+
     /// The text Prometheus scrapes (`text/plain; version=0.0.4`).
     #[must_use]
     pub fn render(&self) -> String {
+        if let Some(sample) = self.sample.get() {
+            sample();
+        }
         self.handle.render()
     }
 

@@ -29,7 +29,6 @@ pub use settings::{
     Contribution, Discovery, DiscoveryMethod, Gossip, Http, Log, LogFormat, Node, Raft, Runtime, Settings, Storage, Tls,
 };
 pub use table::{ROWS, Row};
-pub use validate::LIMITS_PER_HOUR_MAX;
 
 /// The variable that names the configuration file when the flag `--config` does not.
 pub const FILE_VARIABLE: &str = "CONTINUUM_CONFIG";

@@ -123,29 +123,32 @@ impl Default for Contribution {
     }
 }
 
-/// The faces' bounds.
+/// What both faces, HTTP and gRPC, allow a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Http {
-    /// Largest request body.
-    pub body_bytes_max: u64,
-    /// Connections served at once on each address; further ones wait in the kernel's backlog.
+    /// Connections served at once by each face; further ones are closed.
     pub connections_max: u32,
+    /// Connections served at once from one address; loopback has no such limit.
+    pub connections_per_address_max: u32,
     /// Request line and headers must have arrived after this long.
     pub header_timeout_ms: u64,
     /// The body must have arrived after this long.
     pub body_timeout_ms: u64,
     /// A connection without a request is closed after this long.
     pub idle_timeout_ms: u64,
+    /// A client that takes nothing of its answer is let go after this long.
+    pub write_timeout_ms: u64,
 }
 
 impl Default for Http {
     fn default() -> Http {
         Http {
-            body_bytes_max: 4 * MIB,
             connections_max: 16_384,
+            connections_per_address_max: 256,
             header_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
             idle_timeout_ms: 75_000,
+            write_timeout_ms: 30_000,
         }
     }
 }

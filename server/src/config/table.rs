@@ -71,7 +71,7 @@ macro_rules! row {
 
 /// The table.
 #[rustfmt::skip] // one setting reads as one entry
-pub static ROWS: [Row; 37] = [
+pub static ROWS: [Row; 38] = [
     row!("node_id", "CONTINUUM_NODE_ID", "node-id", node.id,
         "Name of this node; without it one is generated at first start and kept in the data directory",
         alias "NODE_ID"),
@@ -111,16 +111,18 @@ pub static ROWS: [Row; 37] = [
         "How long a knowledge request waits for the search index before it is told to retry"),
     row!("contribution.usage_flush_interval_ms", "CONTINUUM_CONTRIBUTION_USAGE_FLUSH_INTERVAL_MS", "contribution-usage-flush-interval-ms", contribution.usage_flush_interval_ms,
         "How often usage counts are made durable"),
-    row!("http.body_bytes_max", "CONTINUUM_HTTP_BODY_BYTES_MAX", "http-body-bytes-max", http.body_bytes_max,
-        "Largest request body"),
     row!("http.connections_max", "CONTINUUM_HTTP_CONNECTIONS_MAX", "http-connections-max", http.connections_max,
-        "Connections served at once on each address"),
+        "Connections served at once by each face, HTTP and gRPC"),
+    row!("http.connections_per_address_max", "CONTINUUM_HTTP_CONNECTIONS_PER_ADDRESS_MAX", "http-connections-per-address-max", http.connections_per_address_max,
+        "Connections served at once from one address; loopback has no such limit"),
     row!("http.header_timeout_ms", "CONTINUUM_HTTP_HEADER_TIMEOUT_MS", "http-header-timeout-ms", http.header_timeout_ms,
         "Time a client has to send request line and headers"),
     row!("http.body_timeout_ms", "CONTINUUM_HTTP_BODY_TIMEOUT_MS", "http-body-timeout-ms", http.body_timeout_ms,
         "Time a client has to send the body"),
     row!("http.idle_timeout_ms", "CONTINUUM_HTTP_IDLE_TIMEOUT_MS", "http-idle-timeout-ms", http.idle_timeout_ms,
         "A connection without a request is closed after this long"),
+    row!("http.write_timeout_ms", "CONTINUUM_HTTP_WRITE_TIMEOUT_MS", "http-write-timeout-ms", http.write_timeout_ms,
+        "A client that takes nothing of its answer is let go after this long"),
     row!("log.level", "CONTINUUM_LOG_LEVEL", "log-level", log.level,
         "error, warn, info, debug, trace, or directives such as info,continuum_server=debug"),
     row!("log.format", "CONTINUUM_LOG_FORMAT", "log-format", log.format,

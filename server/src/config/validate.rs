@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
+use engine::ledger::Limits;
+
 use super::settings::{Contribution, Gossip, Http, Node, Raft, Runtime, Settings, Storage, Tls};
 
 const MIB: u64 = 1024 * 1024;
-/// A ledger account keeps one stamp for each accepted request, so the limit bounds its size.
-pub const LIMITS_PER_HOUR_MAX: u32 = 10_000;
 const NODE_ID_BYTES_MAX: usize = 256;
 const WORKER_THREADS_MAX: u32 = 256;
 
@@ -100,8 +100,8 @@ impl Contribution {
             ("contribution.knowledge_per_hour", self.knowledge_per_hour),
         ];
         for (key, limit) in limits {
-            require((1..=LIMITS_PER_HOUR_MAX).contains(&limit), problems, || {
-                format!("{key} is {limit}, it must lie in 1..{LIMITS_PER_HOUR_MAX}; no setting turns the limit off")
+            require((1..=Limits::PER_HOUR_MAX).contains(&limit), problems, || {
+                format!("{key} is {limit}, it must lie in 1..{}; no setting turns the limit off", Limits::PER_HOUR_MAX)
             });
         }
         at_least("contribution.queue_bytes_max", self.queue_bytes_max, 8 * MIB, problems);
@@ -113,11 +113,9 @@ impl Contribution {
 
 impl Http {
     fn validate(&self, problems: &mut Vec<String>) {
-        at_least("http.body_bytes_max", self.body_bytes_max, 1024, problems);
-        require(self.body_bytes_max <= 4 * MIB, problems, || {
-            format!("http.body_bytes_max is {}, at most {} fits one record of the log", self.body_bytes_max, 4 * MIB)
-        });
         at_least("http.connections_max", u64::from(self.connections_max), 1, problems);
+        at_least("http.connections_per_address_max", u64::from(self.connections_per_address_max), 1, problems);
+        at_least("http.write_timeout_ms", self.write_timeout_ms, 1, problems);
         at_least("http.header_timeout_ms", self.header_timeout_ms, 1, problems);
         at_least("http.body_timeout_ms", self.body_timeout_ms, 1, problems);
         at_least("http.idle_timeout_ms", self.idle_timeout_ms, 1, problems);

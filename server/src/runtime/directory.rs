@@ -29,6 +29,16 @@ pub enum Error {
         /// Who holds it, as far as known.
         holder: String,
     },
+    /// Its writes carry another node's name.
+    #[error("{} belongs to the node `{kept}`, not to `{given}`: start without --node-id or with --node-id {kept}, or give this node its own --data-dir", .path.display())]
+    Another {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        kept: String,
+        /// Who wants it.
+        given: String,
+    },
     /// The system refused.
     #[error("cannot {action} {}: {source}{}", .path.display(), advice(.source))]
     Io {
@@ -122,7 +132,7 @@ impl Directory {
     /// The node's name: the one given, else the one kept here, else a new one. What it is, is kept durably.
     ///
     /// # Errors
-    /// When the name cannot be read or kept.
+    /// When the name cannot be read or kept, or another node's is kept here.
     pub fn node_name(&self, given: Option<&str>) -> Result<String, Error> {
         let path = self.path.join(NAME_FILE);
         let kept = match fs::read_to_string(&path) {
@@ -130,14 +140,17 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed("read", &path)(error)),
         };
-        let name = given.map(str::to_owned).or_else(|| kept.clone()).unwrap_or_else(entropy::node_name);
-        if kept.as_ref() != Some(&name) {
-            if let Some(former) = &kept {
-                tracing::warn!(former, name, "this data directory's node has a new name");
+        match (kept, given) {
+            (Some(kept), Some(given)) if kept != given => {
+                Err(Error::Another { path: self.path.clone(), kept, given: given.to_owned() })
             }
-            self.keep(&path, &name).map_err(failed("keep the node's name in", &path))?;
+            (Some(kept), _) => Ok(kept),
+            (None, given) => {
+                let name = given.map_or_else(entropy::node_name, str::to_owned);
+                self.keep(&path, &name).map_err(failed("keep the node's name in", &path))?;
+                Ok(name)
+            }
         }
-        Ok(name)
     }
 
     /// Whole or not at all, also after a power cut: written aside, synced, renamed, and the directory synced.

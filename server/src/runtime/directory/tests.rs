@@ -8,9 +8,17 @@ fn a_name_is_made_once_and_kept() {
     assert!(first.starts_with("node-") && first.len() == 15, "{first}");
     let directory = Directory::open(&path).unwrap();
     assert_eq!(directory.node_name(None).unwrap(), first);
-    assert_eq!(directory.node_name(Some("given")).unwrap(), "given");
-    drop(directory);
-    assert_eq!(Directory::open(&path).unwrap().node_name(None).unwrap(), "given");
+    assert_eq!(directory.node_name(Some(&first)).unwrap(), first);
+    let refused = directory.node_name(Some("another")).unwrap_err();
+    assert!(refused.to_string().contains(&format!("belongs to the node `{first}`")), "{refused}");
+    assert_eq!(directory.node_name(None).unwrap(), first, "a refusal changes nothing");
+}
+
+#[test]
+fn a_name_given_at_first_is_kept() {
+    let place = tempfile::tempdir().unwrap();
+    assert_eq!(Directory::open(place.path()).unwrap().node_name(Some("given")).unwrap(), "given");
+    assert_eq!(Directory::open(place.path()).unwrap().node_name(None).unwrap(), "given");
 }
 
 #[test]

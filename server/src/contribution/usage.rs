@@ -1,0 +1,73 @@
+//! Deliveries: seen by the index at once, made durable in batches.
+//!
+//! ```text
+//!  concepts[system, "usage/" ‖ content hash] = counter (CRDT): the sum over all nodes of what each delivered
+//! ```
+//!
+//! What a crash may lose is one interval's counts: they order results, they are nobody's credit.
+
+use std::collections::HashMap;
+
+use engine::{
+    Batch, CommitError, Durability, Engine, Mutation, Supersede,
+    crdt::Operation,
+    json::ContentHash,
+    keyspace::NamespaceId,
+};
+use parking_lot::Mutex;
+use tokio::sync::Mutex as Turn;
+
+use super::search::usage_key;
+
+/// Counters moved by one batch.
+const BATCH_COUNTERS_MAX: usize = 1_000;
+/// Deliveries that are not durable yet.
+pub(super) struct Usage {
+    engine: Engine,
+    pending: Mutex<HashMap<ContentHash, i64>>,
+    /// One flush at a time.
+    turn: Turn<()>,
+}
+
+impl Usage {
+    pub(super) fn new(engine: Engine) -> Usage {
+        Usage { engine, pending: Mutex::default(), turn: Turn::new(()) }
+    }
+
+    /// One delivery more of each.
+    pub(super) fn add(&self, hashes: impl Iterator<Item = ContentHash>) {
+        let mut pending = self.pending.lock();
+        for hash in hashes {
+            *pending.entry(hash).or_default() += 1;
+        }
+    }
+
+    /// Makes what was counted until now durable. On an error the rest stays for the next flush.
+    pub(super) async fn flush(&self) -> Result<(), CommitError> {
+        let _turn = self.turn.lock().await;
+        let mut rest: Vec<(ContentHash, i64)> = std::mem::take(&mut *self.pending.lock()).into_iter().collect();
+        // Neighbours in the database are written together.
+        rest.sort_unstable();
+        while !rest.is_empty() {
+            let batch = rest.split_off(rest.len().saturating_sub(BATCH_COUNTERS_MAX));
+            let mutations = batch.iter().map(|(hash, delta)| moved(hash, *delta)).collect();
+            if let Err(error) = self.engine.commit(Batch { mutations }, Durability::Synced).await {
+                let mut pending = self.pending.lock();
+                for (hash, delta) in rest.into_iter().chain(batch) {
+                    *pending.entry(hash).or_default() += delta;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn moved(hash: &ContentHash, delta: i64) -> Mutation {
+    Mutation::Local {
+        namespace: NamespaceId::SYSTEM,
+        key: usage_key(hash),
+        operation: Operation::Add { delta },
+        supersede: Supersede::All,
+    }
+}

@@ -1,1 +1,0 @@
-//! A node put together from its rows.

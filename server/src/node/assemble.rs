@@ -1,0 +1,211 @@
+//! Starting: every row handed what it stands on.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use axum::Router;
+use engine::{Engine, Environment, OpenError, ledger};
+use tokio::{net::TcpListener, task::JoinHandle as Task};
+
+use super::{CHECK_ENGINE, CHECK_SEARCH, CHECK_SEQUENCER, CHECK_SERVING, CHECKS, Components, Node, StartError, timed_log::Timed, watch};
+use crate::{
+    api::{grpc, http},
+    config,
+    consensus::{self, Sequencer},
+    contribution::{self, Contribution},
+    metrics::{self as counts, Metrics},
+    runtime::{
+        directory::Directory,
+        entropy,
+        health::Health,
+        listener,
+        tasks::{self, Stop},
+    },
+};
+
+impl Node {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing keeps running then.
+    pub async fn start_with(settings: &config::Settings, components: Components) -> Result<Node, StartError> {
+        let metrics = Metrics::new();
+        let health = Health::starting(&CHECKS);
+        let grpc = bind("gRPC", settings.node.bind_address, "bind").await?;
+        let http = bind("HTTP", settings.node.http_address, "http").await?;
+        let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+
+        let Components { clock } = components;
+        let (directory, name, engine) = {
+            let (settings, metrics, clock) = (settings.clone(), metrics.clone(), Arc::clone(&clock));
+            let opened = tasks::blocking(move || open(&settings, clock, &metrics)).await;
+            opened.ok_or_else(|| std::io::Error::other("opening the engine panicked"))??
+        };
+        health.pass(CHECK_ENGINE);
+        let sequencer = Sequencer::start(engine.clone(), Arc::clone(&clock), sequencer_settings(settings), &metrics)?;
+        health.pass(CHECK_SEQUENCER);
+        let contribution = Contribution::new(
+            engine.clone(),
+            sequencer.clone(),
+            Arc::clone(&clock),
+            contribution_settings(settings),
+            &metrics,
+        );
+        contribution.enforce_limits().await.map_err(StartError::Limits)?;
+
+        let (background_stopper, background_stop) = tasks::stop();
+        metrics.sample_with(watch::numbers(engine.clone(), contribution.search().clone(), &metrics));
+        let search = follow_pool(contribution.clone(), health.clone(), background_stop.clone())?;
+        let background = background(&engine, &sequencer, &contribution, &health, &metrics, &background_stop)?;
+
+        let (faces_stopper, faces_stop) = tasks::stop();
+        let rpc = grpc::routes(grpc::Components {
+            engine: engine.clone(),
+            sequencer: sequencer.clone(),
+            clock: Arc::clone(&clock),
+        });
+        grpc::set_ready(&rpc.health, true).await;
+        let site = http::Face::new(contribution.clone(), clock, health.clone(), metrics.clone()).router();
+        let faces = vec![
+            serve("grpc", grpc, rpc.routes.into_axum_router(), settings, &metrics, faces_stop.clone()),
+            serve("http", http, site, settings, &metrics, faces_stop),
+        ];
+        health.pass(CHECK_SERVING);
+        Ok(Node {
+            grpc_address,
+            http_address,
+            name,
+            directory,
+            engine,
+            sequencer,
+            contribution,
+            health,
+            metrics,
+            drain_max: Duration::from_millis(settings.runtime.shutdown_timeout_ms),
+            faces: (faces_stopper, faces),
+            background: (background_stopper, background),
+            search,
+        })
+    }
+}
+
+async fn bind(face: &'static str, address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { face, address, flag, source })
+}
+
+/// Locks the data directory and opens the engine in it. Blocks.
+fn open(
+    settings: &config::Settings,
+    clock: Arc<dyn engine::clock::Clock>,
+    metrics: &Metrics,
+) -> Result<(Directory, String, Engine), StartError> {
+    let directory = Directory::open(&settings.storage.path)?;
+    let name = directory.node_name(settings.node.id.as_deref())?;
+    let refused = |source: OpenError| StartError::Engine { path: directory.path().to_owned(), source };
+    let engine_settings = engine_settings(settings);
+    let mut environment =
+        Environment::in_directory(directory.path(), &engine_settings, &name, clock, entropy::bits).map_err(refused)?;
+    environment.log = Arc::new(Timed::new(environment.log, metrics));
+    let engine = Engine::open(engine_settings, environment).map_err(refused)?;
+    Ok((directory, name, engine))
+}
+
+fn engine_settings(settings: &config::Settings) -> engine::Settings {
+    let storage = &settings.storage;
+    engine::Settings {
+        block_cache_bytes: bytes(storage.block_cache_bytes),
+        flush_log_bytes: storage.flush_log_bytes,
+        queue_bytes_max: bytes(storage.queue_bytes_max),
+        segment_bytes: storage.segment_bytes,
+        free_soft_bytes: storage.free_soft_bytes,
+        free_hard_bytes: storage.free_hard_bytes,
+    }
+}
+
+fn sequencer_settings(settings: &config::Settings) -> consensus::Settings {
+    let contribution = &settings.contribution;
+    consensus::Settings {
+        queue_bytes_max: bytes(contribution.queue_bytes_max),
+        queue_wait_max: Duration::from_millis(contribution.queue_wait_ms_max),
+    }
+}
+
+fn contribution_settings(settings: &config::Settings) -> contribution::Settings {
+    let contribution = &settings.contribution;
+    contribution::Settings {
+        limits: ledger::Limits {
+            contribute_per_hour: contribution.contribute_per_hour,
+            knowledge_per_hour: contribution.knowledge_per_hour,
+        },
+        index_wait_max: Duration::from_millis(contribution.index_wait_ms_max),
+        usage_flush_interval: Duration::from_millis(contribution.usage_flush_interval_ms),
+    }
+}
+
+fn listener_settings(settings: &config::Settings) -> listener::Settings {
+    let http = &settings.http;
+    listener::Settings {
+        connections_max: http.connections_max as usize,
+        connections_per_address_max: http.connections_per_address_max as usize,
+        head_ms_max: http.header_timeout_ms,
+        body_ms_max: http.body_timeout_ms,
+        idle_ms_max: http.idle_timeout_ms,
+        write_ms_max: http.write_timeout_ms,
+        drain_ms_max: settings.runtime.shutdown_timeout_ms,
+        ..listener::Settings::default()
+    }
+}
+
+fn bytes(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// The search index's own thread: it reads the database without a pause while it rebuilds.
+fn follow_pool(contribution: Contribution, health: Health, stop: Stop) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Handle::current();
+    tasks::thread("search", move || {
+        if let Err(error) = runtime.block_on(contribution.follow_pool(stop)) {
+            tracing::error!(%error, "knowledge requests will be refused until the node is restarted");
+            health.fail(CHECK_SEARCH, error.to_string());
+        }
+    })
+}
+
+fn background(
+    engine: &Engine,
+    sequencer: &Sequencer,
+    contribution: &Contribution,
+    health: &Health,
+    metrics: &Metrics,
+    stop: &Stop,
+) -> Result<Vec<Task<()>>, StartError> {
+    let pool = ledger::pool_stats(engine.view()).map_err(|error| StartError::Limits(error.into()))?;
+    let search = contribution.search().clone();
+    let usage = contribution.clone();
+    let usage_stop = stop.clone();
+    Ok(vec![
+        tasks::spawn(watch::over_life(engine.clone(), sequencer.clone(), health.clone(), stop.clone())),
+        tasks::spawn(watch::over_index(search, pool.counter, health.clone(), stop.clone())),
+        tasks::spawn(watch::over_samples(metrics.clone(), stop.clone())),
+        tasks::spawn(async move { usage.flush_usage(usage_stop).await }),
+    ])
+}
+
+fn serve(
+    face: &'static str,
+    socket: TcpListener,
+    router: Router,
+    settings: &config::Settings,
+    metrics: &Metrics,
+    stop: Stop,
+) -> Task<()> {
+    let settings = listener_settings(settings);
+    let connections = metrics.gauge(counts::CONNECTIONS, &[("face", face)]);
+    tasks::spawn(async move {
+        listener::serve(socket, router, settings, http::unreadable, connections, async move { stop.given().await }).await;
+    })
+}

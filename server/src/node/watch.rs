@@ -1,0 +1,73 @@
+//! What watches a running node: its numbers, its index, and whether it can go on.
+
+use std::time::Duration;
+
+use engine::Engine;
+use tokio::sync::watch::Receiver;
+
+use super::{CHECK_ENGINE, CHECK_SEARCH, CHECK_SEQUENCER};
+use crate::{
+    consensus::Sequencer,
+    contribution::search::Search,
+    metrics::{self as counts, Metrics},
+    runtime::{health::Health, process, tasks::Stop, time::sleep},
+};
+
+/// How often samples are folded: a busy node collects some ten thousand in this time.
+const FOLD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Waits for a reason to be given; for ever when none can come any more.
+pub(super) async fn reason(stopped: &mut Receiver<Option<String>>) -> String {
+    let given = stopped.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+    match given {
+        Some(reason) => reason,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reports an engine or sequencer that stopped by itself, until `stop`.
+pub(super) async fn over_life(engine: Engine, sequencer: Sequencer, health: Health, stop: Stop) {
+    let (mut engine, mut sequencer) = (engine.stopped(), sequencer.stopped());
+    tokio::select! {
+        () = stop.given() => {}
+        reason = reason(&mut engine) => health.fail(CHECK_ENGINE, reason),
+        reason = reason(&mut sequencer) => health.fail(CHECK_SEQUENCER, reason),
+    }
+}
+
+/// The node is ready to be asked once the index has what the pool held at start.
+pub(super) async fn over_index(search: Search, pool_counter: u64, health: Health, stop: Stop) {
+    if search.wait_until(pool_counter, stop.given()).await.is_ok() {
+        health.pass(CHECK_SEARCH);
+    }
+}
+
+/// Reads what has no event of its own; called at each scrape.
+pub(super) fn numbers(engine: Engine, search: Search, metrics: &Metrics) -> impl Fn() + Send + Sync + 'static {
+    let committed = metrics.gauge(counts::COMMITTED, &[]);
+    let queued = metrics.gauge(counts::ENGINE_QUEUE, &[]);
+    let resident = metrics.gauge(counts::RESIDENT, &[]);
+    let indexed = metrics.gauge(counts::SEARCH_CONCEPTS, &[]);
+    let index_bytes = metrics.gauge(counts::SEARCH_BYTES, &[]);
+    let lsns = engine.committed();
+    move || {
+        committed.set(lsns.borrow().0 as f64);
+        queued.set(engine.queued_bytes() as f64);
+        indexed.set(search.indexed() as f64);
+        index_bytes.set(search.heap_bytes() as f64);
+        if let Some(bytes) = process::resident_bytes() {
+            resident.set(bytes as f64);
+        }
+    }
+}
+
+/// Folds samples into their buckets where nobody scrapes, until `stop`.
+pub(super) async fn over_samples(metrics: Metrics, stop: Stop) {
+    while !stop.is_given() {
+        metrics.fold();
+        tokio::select! {
+            () = sleep(FOLD_INTERVAL) => {}
+            () = stop.given() => {}
+        }
+    }
+}
