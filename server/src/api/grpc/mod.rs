@@ -27,6 +27,9 @@ mod render;
 mod status;
 mod token;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use engine::{Engine, clock::Clock};

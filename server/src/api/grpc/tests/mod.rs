@@ -1,0 +1,8 @@
+//! Real calls over a real channel on loopback, against a real engine in a temporary directory.
+
+mod concepts;
+mod namespaces;
+mod node;
+mod refusals;
+mod reserved;
+mod tokens;

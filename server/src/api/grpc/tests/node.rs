@@ -1,0 +1,248 @@
+//! A node as a client finds it: engine, sequencer and services over a real connection.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use engine::{
+    Engine, Environment,
+    clock::{Clock, Timestamp},
+};
+use proto::v1::{
+    Concept, CreateNamespaceRequest, DeleteRequest, DeleteResponse, GetRequest, ListRequest, Namespace, PutRequest,
+    PutResponse, SetPolicyRequest, Strategy, concepts_client::ConceptsClient, namespaces_client::NamespacesClient,
+    put_request::Write,
+};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint, Server},
+};
+use tonic_health::server::HealthReporter;
+use tonic_types::StatusExt;
+
+use super::super::{Components, Face, routes};
+use crate::{
+    consensus::{self, Sequencer},
+    metrics::Metrics,
+    runtime::{entropy, tasks},
+};
+
+/// A clock that the test moves.
+pub(super) struct Hand(AtomicU64);
+
+impl Hand {
+    pub(super) fn advance_ms(&self, milliseconds: u64) {
+        self.0.fetch_add(milliseconds * 1_000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+}
+
+pub(super) struct Node {
+    pub(super) clock: Arc<Hand>,
+    pub(super) engine: Engine,
+    pub(super) channel: Channel,
+    pub(super) health: HealthReporter,
+    sequencer: Sequencer,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+    directory: tempfile::TempDir,
+}
+
+impl Node {
+    /// `node-1`, without a namespace.
+    pub(super) async fn start() -> Node {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let clock = Arc::new(Hand(AtomicU64::new(1_700_000_000_000_000)));
+        Node::open(directory, clock).await
+    }
+
+    pub(super) async fn with_namespace(name: &str, strategy: Strategy) -> Node {
+        let node = Node::start().await;
+        node.create(name, strategy).await;
+        node
+    }
+
+    async fn open(directory: tempfile::TempDir, clock: Arc<Hand>) -> Node {
+        let settings = engine::Settings {
+            segment_bytes: 8 << 20,
+            block_cache_bytes: 1 << 20,
+            free_soft_bytes: 0,
+            free_hard_bytes: 0,
+            ..engine::Settings::default()
+        };
+        let time = Arc::clone(&clock) as Arc<dyn Clock>;
+        let environment =
+            Environment::in_directory(directory.path(), &settings, "node-1", Arc::clone(&time), entropy::bits)
+                .expect("a fresh directory");
+        let engine = Engine::open(settings, environment).expect("open");
+        let sequencer = Sequencer::start(
+            engine.clone(),
+            Arc::clone(&time),
+            consensus::Settings::default(),
+            &Metrics::new(),
+        )
+        .expect("a thread");
+        let components = Components {
+            engine: engine.clone(),
+            sequencer: sequencer.clone(),
+            clock: time,
+        };
+        let Face { routes, health } = routes(components);
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let (stop, stopped) = oneshot::channel();
+        let serving = tasks::spawn(async move {
+            let server = Server::builder().add_routes(routes);
+            let until = async { drop(stopped.await) };
+            server
+                .serve_with_incoming_shutdown(TcpListenerStream::new(listener), until)
+                .await
+                .expect("served");
+        });
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .expect("an address")
+            .connect_lazy();
+        Node {
+            clock,
+            engine,
+            channel,
+            health,
+            sequencer,
+            stop,
+            serving,
+            directory,
+        }
+    }
+
+    async fn close(self) -> (tempfile::TempDir, Arc<Hand>) {
+        drop(self.channel);
+        drop(self.stop);
+        self.serving.await.expect("stopped");
+        self.sequencer.close();
+        self.engine.close().expect("closed");
+        (self.directory, self.clock)
+    }
+
+    pub(super) async fn stop(self) {
+        self.close().await;
+    }
+
+    /// The same directory, a new process as far as the engine is concerned.
+    pub(super) async fn restarted(self) -> Node {
+        let (directory, clock) = self.close().await;
+        Node::open(directory, clock).await
+    }
+
+    pub(super) fn client(&self) -> ConceptsClient<Channel> {
+        ConceptsClient::new(self.channel.clone())
+    }
+
+    pub(super) fn namespaces(&self) -> NamespacesClient<Channel> {
+        NamespacesClient::new(self.channel.clone())
+    }
+
+    pub(super) async fn create(&self, name: &str, strategy: Strategy) {
+        let request = CreateNamespaceRequest {
+            name: name.into(),
+            replication: 0,
+            strategy: strategy.into(),
+        };
+        self.namespaces().create(request).await.expect("create");
+    }
+
+    pub(super) async fn set_policy(&self, name: &str, strategy: Strategy) -> Result<Namespace, Status> {
+        let request = SetPolicyRequest {
+            name: name.into(),
+            strategy: strategy.into(),
+        };
+        let response = self.namespaces().set_policy(request).await?.into_inner();
+        Ok(response.namespace.expect("always there"))
+    }
+
+    pub(super) async fn put(&self, request: PutRequest) -> Result<PutResponse, Status> {
+        self.client().put(request).await.map(tonic::Response::into_inner)
+    }
+
+    pub(super) async fn get(&self, namespace: &str, key: &str) -> Result<Concept, Status> {
+        let request = GetRequest {
+            namespace: namespace.into(),
+            key: key.into(),
+        };
+        Ok(self
+            .client()
+            .get(request)
+            .await?
+            .into_inner()
+            .concept
+            .expect("always there"))
+    }
+
+    pub(super) async fn delete(&self, namespace: &str, key: &str, context: Vec<u8>) -> Result<DeleteResponse, Status> {
+        let request = DeleteRequest {
+            namespace: namespace.into(),
+            key: key.into(),
+            context,
+        };
+        self.client().delete(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// The keys of one page, and the token of the next.
+    pub(super) async fn list_keys(&self, request: ListRequest) -> (Vec<String>, Vec<u8>) {
+        let page = self.client().list(request).await.expect("list").into_inner();
+        (
+            page.concepts.into_iter().map(|concept| concept.key).collect(),
+            page.next_page_token,
+        )
+    }
+}
+
+/// A put of a register.
+pub(super) fn register(namespace: &str, key: &str, json: &str) -> PutRequest {
+    let write = Some(Write::Register(json.to_owned()));
+    PutRequest {
+        namespace: namespace.into(),
+        key: key.into(),
+        write,
+        ..PutRequest::default()
+    }
+}
+
+/// A put of one sibling.
+pub(super) fn sibling(namespace: &str, key: &str, json: &str, context: Vec<u8>) -> PutRequest {
+    let write = Some(Write::Sibling(json.to_owned()));
+    PutRequest {
+        write,
+        context,
+        ..register(namespace, key, "")
+    }
+}
+
+/// The stable reason of a refusal; its domain must be ours.
+pub(super) fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    let info = details
+        .error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    assert_eq!(info.domain, "continuum.v1");
+    info.reason.clone()
+}
+
+/// A clock as it is shown.
+pub(super) fn clock_of(entries: &[(&str, u64)]) -> HashMap<String, u64> {
+    entries
+        .iter()
+        .map(|(node, counter)| ((*node).to_owned(), *counter))
+        .collect()
+}

@@ -1,0 +1,226 @@
+//! `shared` and `system` are closed to every call there is: the calls are read from the descriptors, so that one added
+//! tomorrow is walked tomorrow.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Type};
+use proto::v1::{ListNamespacesRequest, ListRequest, Strategy};
+use tonic::{
+    Code, Request, Status,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+};
+
+use super::node::{Node, reason, register};
+
+/// Calls that name no namespace, and what shows that they reveal nothing of the reserved ones.
+const NAMELESS: [(&str, &str); 1] = [(
+    "/continuum.v1.Namespaces/List",
+    "namespaces_are_listed_by_name_in_pages, and the test below",
+)];
+
+/// The fields by which messages name a namespace.
+const NAMING_FIELDS: [&str; 2] = ["namespace", "name"];
+
+/// One call of `continuum.v1`, as the descriptors have it.
+struct Call {
+    path: String,
+    /// Number of the field that names the namespace.
+    field: Option<u32>,
+}
+
+fn calls() -> Vec<Call> {
+    let set = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).expect("the descriptors of this build");
+    let ours: Vec<_> = set
+        .file
+        .iter()
+        .filter(|file| file.package() == "continuum.v1")
+        .collect();
+    let messages: Vec<&DescriptorProto> = ours.iter().flat_map(|file| &file.message_type).collect();
+    let mut calls = Vec::new();
+    for service in ours.iter().flat_map(|file| &file.service) {
+        for method in &service.method {
+            let input = method.input_type().trim_start_matches(".continuum.v1.");
+            let message = messages
+                .iter()
+                .find(|message| message.name() == input)
+                .expect("requests are messages of ours");
+            let naming = message.field.iter().find(|field| NAMING_FIELDS.contains(&field.name()));
+            if let Some(field) = naming {
+                assert_eq!(field.r#type(), Type::String, "{input}");
+            }
+            let path = format!("/continuum.v1.{}/{}", service.name(), method.name());
+            assert!(
+                !method.client_streaming() && !method.server_streaming(),
+                "{path}: teach this test about streams"
+            );
+            calls.push(Call {
+                path,
+                field: naming.map(|field| field.number().unsigned_abs()),
+            });
+        }
+    }
+    calls
+}
+
+/// Bytes as they are.
+#[derive(Clone, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        bytes::BufMut::put_slice(buffer, &item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let mut item = vec![0; bytes::Buf::remaining(buffer)];
+        bytes::Buf::copy_to_slice(buffer, &mut item);
+        Ok(Some(item))
+    }
+}
+
+async fn call(node: &Node, path: &str, body: Vec<u8>) -> Result<Vec<u8>, Status> {
+    let mut client = tonic::client::Grpc::new(node.channel.clone());
+    client.ready().await.expect("connected");
+    let path = path.parse().expect("a path");
+    client
+        .unary(Request::new(body), path, Raw)
+        .await
+        .map(tonic::Response::into_inner)
+}
+
+/// A message with one string field.
+fn naming(field: u32, name: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    prost::encoding::string::encode(field, &name.to_owned(), &mut body);
+    body
+}
+
+#[test]
+fn every_call_names_a_namespace_or_is_listed_as_nameless() {
+    let (named, nameless): (Vec<Call>, Vec<Call>) = calls().into_iter().partition(|call| call.field.is_some());
+    assert!(named.len() >= 7, "the walk found only {} calls", named.len());
+    let nameless: BTreeSet<String> = nameless.into_iter().map(|call| call.path).collect();
+    let listed: BTreeSet<String> = NAMELESS.iter().map(|(path, _)| (*path).to_owned()).collect();
+    assert_eq!(
+        nameless, listed,
+        "a new call must name its namespace, or say here why it needs none"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_refuses_the_reserved_names() {
+    let node = Node::start().await;
+    for name in ["shared", "system"] {
+        for Call { path, field } in calls() {
+            let Some(field) = field else { continue };
+            let refused = call(&node, &path, naming(field, name)).await.expect_err(&path);
+            assert_eq!(refused.code(), Code::PermissionDenied, "{path} {name}: {refused:?}");
+            assert_eq!(reason(&refused), "RESERVED_NAMESPACE", "{path} {name}");
+        }
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_resemble_the_reserved_ones_reach_nothing() {
+    let node = Node::start().await;
+    let tricks = [
+        "",
+        " shared",
+        "shared ",
+        "Shared",
+        "SYSTEM",
+        "shared\0",
+        "shared/",
+        "./shared",
+        "ｓｈａｒｅｄ",
+        "\u{1}",
+        "0",
+        "1",
+        "sha",
+        "system.",
+    ];
+    for name in tricks {
+        for Call { path, field } in calls() {
+            let Some(field) = field else { continue };
+            if path.ends_with("/Create") {
+                continue; // some of these are good names for a new namespace
+            }
+            let refused = call(&node, &path, naming(field, name)).await.expect_err(&path);
+            assert!(
+                matches!(refused.code(), Code::InvalidArgument | Code::NotFound),
+                "{path} {name:?}: {refused:?}"
+            );
+        }
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_from_elsewhere_do_not_open_the_reserved_namespaces() {
+    let node = Node::with_namespace("notes", Strategy::LastWriteWins).await;
+    for key in ["a", "b"] {
+        node.put(register("notes", key, "1")).await.expect("put");
+    }
+    let (_, token) = node
+        .list_keys(ListRequest {
+            namespace: "notes".into(),
+            page_size: 1,
+            ..ListRequest::default()
+        })
+        .await;
+    let context = node.get("notes", "a").await.expect("get").context;
+    for name in ["shared", "system"] {
+        let list = ListRequest {
+            namespace: name.into(),
+            page_size: 1,
+            page_token: token.clone(),
+            ..ListRequest::default()
+        };
+        assert_eq!(
+            node.client().list(list).await.expect_err("list").code(),
+            Code::PermissionDenied
+        );
+        let delete = node.delete(name, "a", context.clone()).await.expect_err("delete");
+        assert_eq!(delete.code(), Code::PermissionDenied);
+    }
+    let listed = node
+        .namespaces()
+        .list(ListNamespacesRequest::default())
+        .await
+        .expect("list")
+        .into_inner();
+    assert_eq!(listed.namespaces.len(), 1);
+    assert!(
+        listed
+            .namespaces
+            .iter()
+            .all(|namespace| namespace.id >= 16 && namespace.name == "notes")
+    );
+    node.stop().await;
+}
