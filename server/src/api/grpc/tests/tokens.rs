@@ -37,7 +37,7 @@ fn a_context_opens_for_its_key_under_its_cluster_key_only() {
         vector()
     );
     let refused = [
-        token::open_context(&key, NOTES, b"other", &sealed),
+        token::open_context(&key, NOTES, b"l", &sealed),
         token::open_context(&key, NamespaceId(17), b"k", &sealed),
         token::open_context(&Key::new([8; 32]), NOTES, b"k", &sealed),
     ];
