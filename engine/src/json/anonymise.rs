@@ -25,7 +25,11 @@ pub struct RuleError;
 impl Default for Anonymiser {
     fn default() -> Anonymiser {
         let owned = |rules: &[&str]| rules.iter().map(|&rule| rule.to_owned()).collect();
-        Anonymiser { names: owned(&NAMES), prefixes: owned(&PREFIXES), suffixes: owned(&SUFFIXES) }
+        Anonymiser {
+            names: owned(&NAMES),
+            prefixes: owned(&PREFIXES),
+            suffixes: owned(&SUFFIXES),
+        }
     }
 }
 

@@ -53,7 +53,10 @@ fn write_value(value: &Value, text: &mut String) {
 fn write_string(string: &str, text: &mut String) {
     text.push('"');
     let mut rest = string;
-    while let Some(at) = rest.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+    while let Some(at) = rest
+        .bytes()
+        .position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\')
+    {
         text.push_str(&rest[..at]);
         match rest.as_bytes()[at] {
             b'"' => text.push_str("\\\""),
@@ -142,7 +145,11 @@ impl Decimal {
         let trimmed = joined.trim_end_matches('0');
         let dropped = joined.len() - trimmed.len();
         let scale = i64::try_from(dropped).unwrap_or(0) - i64::try_from(fraction.len()).unwrap_or(0);
-        Decimal { negative, digits: trimmed.trim_start_matches('0').to_owned(), exponent: exponent.saturating_add(scale) }
+        Decimal {
+            negative,
+            digits: trimmed.trim_start_matches('0').to_owned(),
+            exponent: exponent.saturating_add(scale),
+        }
     }
 
     /// All digits; at most 309, for the value fits a double.

@@ -69,7 +69,9 @@ impl FromStr for ContentHash {
     type Err = HashFormatError;
 
     fn from_str(text: &str) -> Result<ContentHash, HashFormatError> {
-        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(HashFormatError) };
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+            return Err(HashFormatError);
+        };
         let mut bytes = [0; 32];
         if pairs.len() != bytes.len() {
             return Err(HashFormatError);
@@ -82,7 +84,9 @@ impl FromStr for ContentHash {
 }
 
 fn hexadecimal(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 /// Compact JSON text with numbers and key order as sent: what is stored and delivered.

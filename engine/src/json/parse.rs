@@ -78,8 +78,14 @@ pub enum ParseError {
 /// # Errors
 /// The first fault found; see [`ParseError`].
 pub fn parse(body: &[u8]) -> Result<Value, ParseError> {
-    let text = std::str::from_utf8(body).map_err(|error| ParseError::NotUtf8 { offset: error.valid_up_to() })?;
-    let mut reader = Reader { text, bytes: body, at: 0 };
+    let text = std::str::from_utf8(body).map_err(|error| ParseError::NotUtf8 {
+        offset: error.valid_up_to(),
+    })?;
+    let mut reader = Reader {
+        text,
+        bytes: body,
+        at: 0,
+    };
     reader.skip_white_space();
     let value = reader.value(0)?;
     reader.skip_white_space();
@@ -128,7 +134,10 @@ impl Reader<'_> {
             let key = self.string()?;
             if fields.contains_key(&key) {
                 let key = key.chars().take(KEY_SHOWN_MAX).collect();
-                return Err(ParseError::DuplicateKey { key, position: self.position(key_at) });
+                return Err(ParseError::DuplicateKey {
+                    key,
+                    position: self.position(key_at),
+                });
             }
             self.skip_white_space();
             if !self.eat(b':') {
@@ -169,7 +178,9 @@ impl Reader<'_> {
     /// Steps over the bracket that opens level `depth + 1`.
     fn open(&mut self, depth: usize) -> Result<(), ParseError> {
         if depth >= DEPTH_MAX {
-            return Err(ParseError::TooDeep { position: self.position(self.at) });
+            return Err(ParseError::TooDeep {
+                position: self.position(self.at),
+            });
         }
         self.at += 1;
         self.skip_white_space();
@@ -204,7 +215,9 @@ impl Reader<'_> {
         let text = &self.text[start..self.at];
         // The grammar above is a subset of what `f64` reads; magnitudes beyond it become infinite.
         if !text.parse::<f64>().is_ok_and(f64::is_finite) {
-            return Err(ParseError::NumberOutOfRange { position: self.position(start) });
+            return Err(ParseError::NumberOutOfRange {
+                position: self.position(start),
+            });
         }
         // The only constructor that keeps the text exactly: serde_json's reader rewrites exponents (`1e5` as `1e+5`).
         Ok(Value::Number(Number::from_string_unchecked(text.to_owned())))
@@ -215,7 +228,11 @@ impl Reader<'_> {
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start { Err(self.malformed("expected a digit")) } else { Ok(()) }
+        if self.at == start {
+            Err(self.malformed("expected a digit"))
+        } else {
+            Ok(())
+        }
     }
 
     /// A string, standing at its opening quote.
@@ -266,10 +283,16 @@ impl Reader<'_> {
 
     /// The digits of `\uXXXX`, and of its other half where it is a surrogate; `start` is the backslash.
     fn unicode(&mut self, start: usize) -> Result<char, ParseError> {
-        let lone = |reader: &Self| ParseError::LoneSurrogate { position: reader.position(start) };
+        let lone = |reader: &Self| ParseError::LoneSurrogate {
+            position: reader.position(start),
+        };
         let first = self.hexadecimal_four()?;
         let code = match first {
-            0 => return Err(ParseError::Nul { position: self.position(start) }),
+            0 => {
+                return Err(ParseError::Nul {
+                    position: self.position(start),
+                });
+            }
             0xd800..=0xdbff => {
                 if !self.bytes[self.at..].starts_with(b"\\u") {
                     return Err(lone(self));
@@ -315,7 +338,10 @@ impl Reader<'_> {
     }
 
     fn malformed(&self, expected: &'static str) -> ParseError {
-        ParseError::Malformed { position: self.position(self.at), expected }
+        ParseError::Malformed {
+            position: self.position(self.at),
+            expected,
+        }
     }
 
     /// Counted only when a body is refused, so that good ones pay nothing.
@@ -324,6 +350,10 @@ impl Reader<'_> {
         let offset = self.text.floor_char_boundary(offset);
         let before = &self.text[..offset];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Position { offset, line: 1 + before.matches('\n').count(), column: 1 + before[line_start..].chars().count() }
+        Position {
+            offset,
+            line: 1 + before.matches('\n').count(),
+            column: 1 + before[line_start..].chars().count(),
+        }
     }
 }

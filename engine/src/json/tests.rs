@@ -25,7 +25,11 @@ fn golden_inputs_keep_their_text_and_hash() {
         assert_eq!(canonical(&value), field("canonical"), "{line}");
         assert_eq!(ContentHash::of(&value).to_string(), field("hash"), "{line}");
         assert_eq!(field("hash").parse(), Ok(ContentHash::of(&value)));
-        assert_eq!(ContentHash::of(&read(&to_text(&value))), ContentHash::of(&value), "what is stored has the hash it is stored under");
+        assert_eq!(
+            ContentHash::of(&read(&to_text(&value))),
+            ContentHash::of(&value),
+            "what is stored has the hash it is stored under"
+        );
         count += 1;
     }
     assert!(count >= 30, "{count} golden inputs");
@@ -70,9 +74,20 @@ fn integers_beyond_doubles_keep_their_digits_however_they_are_spelled() {
     for (spellings, form) in [
         (&["1", "1.0", "10e-1", "0.1E1", "1e+0"][..], "1"),
         (&["0", "-0", "-0.0", "0e99999999999999999999", "-0e-5"], "0"),
-        (&["9007199254740993", "9007199254740993.0", "9.007199254740993e15", "90071992547409930e-1"], "9007199254740993"),
+        (
+            &[
+                "9007199254740993",
+                "9007199254740993.0",
+                "9.007199254740993e15",
+                "90071992547409930e-1",
+            ],
+            "9007199254740993",
+        ),
         (&["1e21", "1000000000000000000000", "1.0e+21"], "1e+21"),
-        (&["-12345678901234567890123", "-1.2345678901234567890123e22"], "-12345678901234567890123"),
+        (
+            &["-12345678901234567890123", "-1.2345678901234567890123e22"],
+            "-12345678901234567890123",
+        ),
         (&["100000000000000000000", "1e20"], "100000000000000000000"),
         (&["1e-400", "1e-99999999999999999999"], "0"),
         (&["123456789012345", "123456789012345.0"], "123456789012345"),
@@ -88,10 +103,47 @@ fn integers_beyond_doubles_keep_their_digits_however_they_are_spelled() {
 fn hostile_bodies_are_refused_with_their_reason() {
     use ParseError::{DuplicateKey, LoneSurrogate, Malformed, NotUtf8, Nul, NumberOutOfRange, TooDeep};
     assert!(matches!(refused(b"{\"a\":\"\xff\"}"), NotUtf8 { offset: 6 }));
-    assert!(matches!(refused(b"\xed\xa0\x80"), NotUtf8 { offset: 0 }), "a surrogate encoded as UTF-8 is no UTF-8");
-    for text in ["NaN", "Infinity", "-Infinity", "01", "1.", ".5", "+1", "1e", "--1", "0x1", "tru", "nul", "", "  ", "{", "[1,]", "{\"a\":1,}",
-        "{a:1}", "{'a':1}", "[1 2]", "{\"a\" 1}", "\"a", "\"\\x\"", "\"\\u12g4\"", "\"\u{1}\"", "\"\0\"", "1 2", "// c\n1", "\u{feff}1", "[1}"] {
-        assert!(matches!(refused(text.as_bytes()), Malformed { .. }), "{text:?}: {:?}", refused(text.as_bytes()));
+    assert!(
+        matches!(refused(b"\xed\xa0\x80"), NotUtf8 { offset: 0 }),
+        "a surrogate encoded as UTF-8 is no UTF-8"
+    );
+    for text in [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "1e",
+        "--1",
+        "0x1",
+        "tru",
+        "nul",
+        "",
+        "  ",
+        "{",
+        "[1,]",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{'a':1}",
+        "[1 2]",
+        "{\"a\" 1}",
+        "\"a",
+        "\"\\x\"",
+        "\"\\u12g4\"",
+        "\"\u{1}\"",
+        "\"\0\"",
+        "1 2",
+        "// c\n1",
+        "\u{feff}1",
+        "[1}",
+    ] {
+        assert!(
+            matches!(refused(text.as_bytes()), Malformed { .. }),
+            "{text:?}: {:?}",
+            refused(text.as_bytes())
+        );
     }
     for text in ["{\"a\":1,\"a\":1}", "[{\"x\":{\"b\":1,\"c\":2,\"\\u0062\":3}}]"] {
         assert!(matches!(refused(text.as_bytes()), DuplicateKey { .. }), "{text}");
@@ -99,7 +151,15 @@ fn hostile_bodies_are_refused_with_their_reason() {
     for text in ["1e400", "-1e400", "[1e309]", "1e99999999999999999999", &"9".repeat(310)] {
         assert!(matches!(refused(text.as_bytes()), NumberOutOfRange { .. }), "{text}");
     }
-    for text in ["\"\\ud800\"", "\"\\udc00\"", "\"\\ud800x\"", "\"\\ud800\\n\"", "\"\\ud800\\ud800\"", "{\"\\udfff\":1}", "\"\\ud800\\u0041\""] {
+    for text in [
+        "\"\\ud800\"",
+        "\"\\udc00\"",
+        "\"\\ud800x\"",
+        "\"\\ud800\\n\"",
+        "\"\\ud800\\ud800\"",
+        "{\"\\udfff\":1}",
+        "\"\\ud800\\u0041\"",
+    ] {
         assert!(matches!(refused(text.as_bytes()), LoneSurrogate { .. }), "{text}");
     }
     assert!(matches!(refused(b"\"a\\u0000b\""), Nul { .. }));
@@ -121,7 +181,9 @@ fn the_deepest_allowed_body_is_read() {
 #[test]
 fn a_refusal_says_where() {
     let position = |body: &str| match refused(body.as_bytes()) {
-        ParseError::Malformed { position, .. } | ParseError::DuplicateKey { position, .. } => (position.offset, position.line, position.column),
+        ParseError::Malformed { position, .. } | ParseError::DuplicateKey { position, .. } => {
+            (position.offset, position.line, position.column)
+        }
         other => panic!("{other}"),
     };
     assert_eq!(position("{\"ä\": 1,\n  \"b\": x}"), (17, 2, 8));
@@ -154,11 +216,41 @@ fn reading_is_linear_in_the_body() {
 
 #[test]
 fn anonymisation_rules_can_be_added_but_never_cut() {
-    let rules = Anonymiser::default().with_name("email").with_prefix("private_").expect("a rule").with_suffix("_by").expect("a rule");
-    for name in ["id", "tenant_id", "user_id", "session_id", "user_", "tenant_x", "_at", "created_at", "end_time", "email", "private_x", "made_by"] {
+    let rules = Anonymiser::default()
+        .with_name("email")
+        .with_prefix("private_")
+        .expect("a rule")
+        .with_suffix("_by")
+        .expect("a rule");
+    for name in [
+        "id",
+        "tenant_id",
+        "user_id",
+        "session_id",
+        "user_",
+        "tenant_x",
+        "_at",
+        "created_at",
+        "end_time",
+        "email",
+        "private_x",
+        "made_by",
+    ] {
         assert!(rules.drops(name), "{name}");
     }
-    for name in ["ID", "identity", "Id", "User_x", "at", "time", "created_At", "atlas", "my_user_x", "_at_", "emails"] {
+    for name in [
+        "ID",
+        "identity",
+        "Id",
+        "User_x",
+        "at",
+        "time",
+        "created_At",
+        "atlas",
+        "my_user_x",
+        "_at_",
+        "emails",
+    ] {
         assert!(!rules.drops(name), "{name}");
     }
     assert!(!Anonymiser::default().drops("email"));
@@ -170,15 +262,37 @@ fn anonymisation_rules_can_be_added_but_never_cut() {
 fn texts_are_values_in_order_with_the_name_marked() {
     let value = read(r#"{"k":"one","name":["two",{"x":"three"}],"n":1.50,"b":[true,null,false],"o":{"name":"four"}}"#);
     let seen: Vec<(&str, bool)> = texts(&value).map(|text| (text.text, text.in_name)).collect();
-    assert_eq!(seen, [("one", false), ("two", true), ("three", true), ("1.50", false), ("true", false), ("false", false), ("four", false)]);
+    assert_eq!(
+        seen,
+        [
+            ("one", false),
+            ("two", true),
+            ("three", true),
+            ("1.50", false),
+            ("true", false),
+            ("false", false),
+            ("four", false)
+        ]
+    );
     let list = read(r#"["a","b"]"#);
     assert_eq!(texts(&list).map(|text| text.text).collect::<Vec<_>>(), ["a", "b"]);
 }
 
 #[test]
 fn folding_is_simple_and_covers_scripts() {
-    for (text, folded) in [("ABC xyz", "abc xyz"), ("ÄÖÜß", "äöüß"), ("ẞ", "ß"), ("ΣΊΣΥΦΟΣς", "σίσυφοσσ"), ("МОСКВА", "москва"), ("日本語", "日本語"), ("İI", "İi"),
-        ("Ա", "ա"), ("K", "k"), ("Ꭰ", "Ꭰ"), ("ﬀ", "ﬀ")] {
+    for (text, folded) in [
+        ("ABC xyz", "abc xyz"),
+        ("ÄÖÜß", "äöüß"),
+        ("ẞ", "ß"),
+        ("ΣΊΣΥΦΟΣς", "σίσυφοσσ"),
+        ("МОСКВА", "москва"),
+        ("日本語", "日本語"),
+        ("İI", "İi"),
+        ("Ա", "ա"),
+        ("K", "k"),
+        ("Ꭰ", "Ꭰ"),
+        ("ﬀ", "ﬀ"),
+    ] {
         assert_eq!(fold(text), folded, "{text}");
     }
     assert!(matches!(fold("already folded ß 日本"), std::borrow::Cow::Borrowed(_)));
@@ -188,7 +302,14 @@ fn folding_is_simple_and_covers_scripts() {
 fn hash_text_is_strict() {
     let hash = ContentHash([0xab; 32]);
     assert_eq!(hash.to_string().parse(), Ok(hash));
-    for text in ["", "ab", &"a".repeat(63), &"a".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+    for text in [
+        "",
+        "ab",
+        &"a".repeat(63),
+        &"a".repeat(65),
+        &"g".repeat(64),
+        &"é".repeat(32),
+    ] {
         assert_eq!(text.parse::<ContentHash>(), Err(HashFormatError), "{text}");
     }
 }
@@ -199,13 +320,16 @@ fn value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(|number| read(&format!("{number:e}"))),
+        any::<f64>()
+            .prop_filter("finite", |number| number.is_finite())
+            .prop_map(|number| read(&format!("{number:e}"))),
         "[a-z\u{e000}-\u{10ffff}\u{1}-\u{1f}\"\\\\é]{0,6}".prop_map(Value::String),
     ];
     leaf.prop_recursive(4, 40, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
-            prop::collection::btree_map("[a-c\u{e000}\u{fffd}\u{10000}\u{10ffff}]{0,3}", inner, 0..6).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            prop::collection::btree_map("[a-c\u{e000}\u{fffd}\u{10000}\u{10ffff}]{0,3}", inner, 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
         ]
     })
 }
@@ -213,7 +337,13 @@ fn value() -> impl Strategy<Value = Value> {
 fn reversed(value: &Value) -> Value {
     match value {
         Value::Array(items) => Value::Array(items.iter().map(reversed).collect()),
-        Value::Object(fields) => Value::Object(fields.iter().rev().map(|(key, item)| (key.clone(), reversed(item))).collect()),
+        Value::Object(fields) => Value::Object(
+            fields
+                .iter()
+                .rev()
+                .map(|(key, item)| (key.clone(), reversed(item)))
+                .collect(),
+        ),
         other => other.clone(),
     }
 }

@@ -25,7 +25,11 @@ pub struct Texts<'a> {
 #[must_use]
 pub fn texts(concept: &Value) -> Texts<'_> {
     let pending = match concept {
-        Value::Object(fields) => fields.iter().rev().map(|(name, value)| (value, name == "name")).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .rev()
+            .map(|(name, value)| (value, name == "name"))
+            .collect(),
         other => vec![(other, false)],
     };
     Texts { pending }
@@ -62,7 +66,9 @@ impl<'a> Iterator for Texts<'a> {
 #[must_use]
 pub fn fold(text: &str) -> Cow<'_, str> {
     let mapper = CaseMapperBorrowed::new();
-    let first = text.char_indices().find(|&(_, character)| fold_character(mapper, character) != character);
+    let first = text
+        .char_indices()
+        .find(|&(_, character)| fold_character(mapper, character) != character);
     match first {
         None => Cow::Borrowed(text),
         Some((at, _)) => {
@@ -81,5 +87,9 @@ pub fn fold_into(text: &str, folded: &mut String) {
 }
 
 fn fold_character(mapper: CaseMapperBorrowed<'_>, character: char) -> char {
-    if character.is_ascii() { character.to_ascii_lowercase() } else { mapper.simple_fold(character) }
+    if character.is_ascii() {
+        character.to_ascii_lowercase()
+    } else {
+        mapper.simple_fold(character)
+    }
 }

@@ -120,7 +120,9 @@ pub fn sealed(sequence: u64) -> Vec<u8> {
 /// The sequence in the key of a [`Sealed`]; `None` for any other key.
 #[must_use]
 pub fn sequence_of(key: &[u8]) -> Option<u64> {
-    let (&SEALED, sequence) = key.split_first()? else { return None };
+    let (&SEALED, sequence) = key.split_first()? else {
+        return None;
+    };
     sequence.try_into().ok().map(u64::from_be_bytes)
 }
 
@@ -144,25 +146,86 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let node = || "n".to_owned();
-        let policy = NamespacePolicy { replication: Replication::Mesh, strategy: Strategy::MergeUnion };
-        let contributed = Event::Contributed { node: node(), new: 1, duplicates: 2, concepts: [6; 32], pool_counter: 9 };
+        let policy = NamespacePolicy {
+            replication: Replication::Mesh,
+            strategy: Strategy::MergeUnion,
+        };
+        let contributed = Event::Contributed {
+            node: node(),
+            new: 1,
+            duplicates: 2,
+            concepts: [6; 32],
+            pool_counter: 9,
+        };
         for (event, bytes) in [
-            (Event::Registered { node: node(), already: false, verified: true }, vec![0, 1, b'n', 0, 1]),
+            (
+                Event::Registered {
+                    node: node(),
+                    already: false,
+                    verified: true,
+                },
+                vec![0, 1, b'n', 0, 1],
+            ),
             (contributed, [&[1, 1, b'n', 1, 2][..], &[6; 32], &[9]].concat()),
-            (Event::Charged { node: node(), pool_counter: 9 }, vec![2, 1, b'n', 9]),
+            (
+                Event::Charged {
+                    node: node(),
+                    pool_counter: 9,
+                },
+                vec![2, 1, b'n', 9],
+            ),
             (Event::LimitsSet(Limits::default()), vec![3, 100, 50]),
-            (Event::NamespaceCreated { name: "a".into(), id: NamespaceId(16), policy }, vec![4, 1, b'a', 16, 0, 2]),
-            (Event::NamespacePolicySet { name: "a".into(), strategy: Strategy::KeepSiblings }, vec![5, 1, b'a', 3]),
+            (
+                Event::NamespaceCreated {
+                    name: "a".into(),
+                    id: NamespaceId(16),
+                    policy,
+                },
+                vec![4, 1, b'a', 16, 0, 2],
+            ),
+            (
+                Event::NamespacePolicySet {
+                    name: "a".into(),
+                    strategy: Strategy::KeepSiblings,
+                },
+                vec![5, 1, b'a', 3],
+            ),
         ] {
-            golden(&Body { sequence: 7, at: Timestamp(8), event }, &[&[1, 7, 8], &bytes[..]].concat());
+            golden(
+                &Body {
+                    sequence: 7,
+                    at: Timestamp(8),
+                    event,
+                },
+                &[&[1, 7, 8], &bytes[..]].concat(),
+            );
         }
-        golden(&Sealed { hash: [5; 32], body: vec![1, 2] }, &[&[1][..], &[5; 32], &[2, 1, 2]].concat());
-        golden(&Head { sequence: 3, hash: [5; 32] }, &[&[1, 3][..], &[5; 32]].concat());
+    }
+
+    #[test]
+    fn golden_bytes_of_the_chain() {
+        golden(
+            &Sealed {
+                hash: [5; 32],
+                body: vec![1, 2],
+            },
+            &[&[1][..], &[5; 32], &[2, 1, 2]].concat(),
+        );
+        golden(
+            &Head {
+                sequence: 3,
+                hash: [5; 32],
+            },
+            &[&[1, 3][..], &[5; 32]].concat(),
+        );
         assert_eq!(sealed(258), [1, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(sequence_of(&sealed(258)), Some(258));
         assert_eq!(sequence_of(&head()), None);
         assert_eq!(head(), [2]);
         let hash = crate::json::ContentHash(seal(&[0; 32], b"abc"));
-        assert_eq!(hash.to_string(), "365aa7d8f7f9402c4b9434502b4cc89ddb09fe50d7cd95b493b834c62d5a5370");
+        assert_eq!(
+            hash.to_string(),
+            "365aa7d8f7f9402c4b9434502b4cc89ddb09fe50d7cd95b493b834c62d5a5370"
+        );
     }
 }

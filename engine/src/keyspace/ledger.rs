@@ -124,12 +124,43 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let balances = Balances { registered_at: Some(Timestamp(9)), verified: true, contributed: 300, consumed: 5 };
-        golden(&Account { number: 2, balances, events: 4 }, &[1, 2, 1, 9, 1, 251, 44, 1, 5, 4]);
+        let balances = Balances {
+            registered_at: Some(Timestamp(9)),
+            verified: true,
+            contributed: 300,
+            consumed: 5,
+        };
+        golden(
+            &Account {
+                number: 2,
+                balances,
+                events: 4,
+            },
+            &[1, 2, 1, 9, 1, 251, 44, 1, 5, 4],
+        );
         golden(&Name("né".into()), &[1, 3, b'n', 0xc3, 0xa9]);
-        golden(&Window { steps: vec![1_700_000_000_000_000, 70_000] }, &[1, 2, 253, 0, 64, 30, 24, 36, 10, 6, 0, 252, 112, 17, 1, 0]);
-        golden(&Event { at: Timestamp(9), new: 1, duplicates: 2, pool_counter: 3 }, &[1, 9, 1, 2, 3]);
-        golden(&Head { time: Timestamp(9), accounts: 7 }, &[1, 9, 7]);
+        golden(
+            &Window {
+                steps: vec![1_700_000_000_000_000, 70_000],
+            },
+            &[1, 2, 253, 0, 64, 30, 24, 36, 10, 6, 0, 252, 112, 17, 1, 0],
+        );
+        golden(
+            &Event {
+                at: Timestamp(9),
+                new: 1,
+                duplicates: 2,
+                pool_counter: 3,
+            },
+            &[1, 9, 1, 2, 3],
+        );
+        golden(
+            &Head {
+                time: Timestamp(9),
+                accounts: 7,
+            },
+            &[1, 9, 7],
+        );
         assert_eq!(account("né"), [1, b'n', 0xc3, 0xa9]);
         assert_eq!(name(258), [2, 0, 0, 1, 2]);
         assert_eq!(window(258, 1), [3, 0, 0, 1, 2, 1]);

@@ -73,7 +73,9 @@ pub fn indexed(counter: u64) -> Vec<u8> {
 /// The counter in the key of an [`Indexed`]; `None` for any other key.
 #[must_use]
 pub fn counter_of(key: &[u8]) -> Option<u64> {
-    let (&INDEXED, counter) = key.split_first()? else { return None };
+    let (&INDEXED, counter) = key.split_first()? else {
+        return None;
+    };
     counter.try_into().ok().map(u64::from_be_bytes)
 }
 
@@ -96,9 +98,30 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        golden(&Pooled { counter: 300, first_at: Timestamp(7), contributor: 2, attributed: vec![1, 251] }, &[1, 251, 44, 1, 7, 2, 2, 1, 251, 251, 0]);
-        golden(&Indexed { hash: [9; 32], first_at: Timestamp(7) }, &[&[1][..], &[9; 32], &[7]].concat());
-        golden(&Head { counter: 3, concepts: 2, contributors: 1 }, &[1, 3, 2, 1]);
+        golden(
+            &Pooled {
+                counter: 300,
+                first_at: Timestamp(7),
+                contributor: 2,
+                attributed: vec![1, 251],
+            },
+            &[1, 251, 44, 1, 7, 2, 2, 1, 251, 251, 0],
+        );
+        golden(
+            &Indexed {
+                hash: [9; 32],
+                first_at: Timestamp(7),
+            },
+            &[&[1][..], &[9; 32], &[7]].concat(),
+        );
+        golden(
+            &Head {
+                counter: 3,
+                concepts: 2,
+                contributors: 1,
+            },
+            &[1, 3, 2, 1],
+        );
         assert_eq!(pooled(&ContentHash([5; 32])), [&[1][..], &[5; 32]].concat());
         assert_eq!(indexed(258), [2, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(head(), [3]);

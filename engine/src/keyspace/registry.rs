@@ -64,7 +64,10 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { contribute_per_hour: 100, knowledge_per_hour: 50 }
+        Limits {
+            contribute_per_hour: 100,
+            knowledge_per_hour: 50,
+        }
     }
 }
 
@@ -78,7 +81,9 @@ impl First for Head {}
 
 impl Default for Head {
     fn default() -> Head {
-        Head { next: NamespaceId::FIRST_USER }
+        Head {
+            next: NamespaceId::FIRST_USER,
+        }
     }
 }
 
@@ -96,7 +101,9 @@ pub fn namespace(name: &str) -> Vec<u8> {
 /// The name in the key of a [`Namespace`]; `None` for any other key.
 #[must_use]
 pub fn name_of(key: &[u8]) -> Option<&str> {
-    let (&NAMESPACE, name) = key.split_first()? else { return None };
+    let (&NAMESPACE, name) = key.split_first()? else {
+        return None;
+    };
     std::str::from_utf8(name).ok()
 }
 
@@ -131,13 +138,34 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let namespace_with = |replication, strategy| Namespace { id: NamespaceId(16), policy: NamespacePolicy { replication, strategy } };
-        golden(&namespace_with(Replication::Mesh, Strategy::LastWriteWins), &[1, 16, 0, 0]);
-        golden(&namespace_with(Replication::Mesh, Strategy::HighestNodeWins), &[1, 16, 0, 1]);
-        golden(&namespace_with(Replication::Consensus, Strategy::MergeUnion), &[1, 16, 1, 2]);
-        golden(&namespace_with(Replication::Consensus, Strategy::KeepSiblings), &[1, 16, 1, 3]);
+        let namespace_with = |replication, strategy| Namespace {
+            id: NamespaceId(16),
+            policy: NamespacePolicy { replication, strategy },
+        };
+        golden(
+            &namespace_with(Replication::Mesh, Strategy::LastWriteWins),
+            &[1, 16, 0, 0],
+        );
+        golden(
+            &namespace_with(Replication::Mesh, Strategy::HighestNodeWins),
+            &[1, 16, 0, 1],
+        );
+        golden(
+            &namespace_with(Replication::Consensus, Strategy::MergeUnion),
+            &[1, 16, 1, 2],
+        );
+        golden(
+            &namespace_with(Replication::Consensus, Strategy::KeepSiblings),
+            &[1, 16, 1, 3],
+        );
         golden(&Name("ab".into()), &[1, 2, b'a', b'b']);
-        golden(&Limits { contribute_per_hour: 100, knowledge_per_hour: 300 }, &[1, 100, 251, 44, 1]);
+        golden(
+            &Limits {
+                contribute_per_hour: 100,
+                knowledge_per_hour: 300,
+            },
+            &[1, 100, 251, 44, 1],
+        );
         golden(&Head::default(), &[1, 16]);
         assert_eq!(namespace("ab"), [1, b'a', b'b']);
         assert_eq!(name_of(&namespace("ab")), Some("ab"));

@@ -125,13 +125,21 @@ const HEAD: u8 = 0x05;
 
 /// Callers are at most this long, in bytes; the door cuts at 256.
 fn caller_length(caller: &str) -> [u8; 2] {
-    u16::try_from(caller.len()).expect("a caller is a node id of at most 256 bytes").to_be_bytes()
+    u16::try_from(caller.len())
+        .expect("a caller is a node id of at most 256 bytes")
+        .to_be_bytes()
 }
 
 /// Key of an [`Answered`].
 #[must_use]
 pub fn answered(caller: &str, key: &str) -> Vec<u8> {
-    [&[ANSWERED], &caller_length(caller)[..], caller.as_bytes(), key.as_bytes()].concat()
+    [
+        &[ANSWERED],
+        &caller_length(caller)[..],
+        caller.as_bytes(),
+        key.as_bytes(),
+    ]
+    .concat()
 }
 
 /// Key of an [`Asked`].
@@ -143,7 +151,13 @@ pub fn asked(sequence: u64) -> Vec<u8> {
 /// Key of a [`Turn`].
 #[must_use]
 pub fn turn(caller: &str, number: u64) -> Vec<u8> {
-    [&[TURN], &caller_length(caller)[..], caller.as_bytes(), &number.to_be_bytes()].concat()
+    [
+        &[TURN],
+        &caller_length(caller)[..],
+        caller.as_bytes(),
+        &number.to_be_bytes(),
+    ]
+    .concat()
 }
 
 /// Key of a [`Caller`].
@@ -172,27 +186,84 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let balances = Balances { registered_at: None, verified: false, contributed: 3, consumed: 4 };
-        let answered_with = |outcome| Answered { body: [8; 32], at: Timestamp(9), sequence: 10, outcome };
+        let balances = Balances {
+            registered_at: None,
+            verified: false,
+            contributed: 3,
+            consumed: 4,
+        };
+        let answered_with = |outcome| Answered {
+            body: [8; 32],
+            at: Timestamp(9),
+            sequence: 10,
+            outcome,
+        };
         let front = [&[1][..], &[8; 32], &[9, 10]].concat();
-        let policy = NamespacePolicy { replication: Replication::Consensus, strategy: Strategy::KeepSiblings };
+        let policy = NamespacePolicy {
+            replication: Replication::Consensus,
+            strategy: Strategy::KeepSiblings,
+        };
         for (outcome, bytes) in [
-            (Outcome::Registered { already: true, balances }, &[0, 1, 0, 0, 3, 4][..]),
-            (Outcome::Contributed { new: 1, duplicates: 2, balances }, &[1, 1, 2, 0, 0, 3, 4]),
-            (Outcome::Charged { pool_counter: 7, balances }, &[2, 7, 0, 0, 3, 4]),
+            (
+                Outcome::Registered {
+                    already: true,
+                    balances,
+                },
+                &[0, 1, 0, 0, 3, 4][..],
+            ),
+            (
+                Outcome::Contributed {
+                    new: 1,
+                    duplicates: 2,
+                    balances,
+                },
+                &[1, 1, 2, 0, 0, 3, 4],
+            ),
+            (
+                Outcome::Charged {
+                    pool_counter: 7,
+                    balances,
+                },
+                &[2, 7, 0, 0, 3, 4],
+            ),
             (Outcome::LimitsSet, &[3]),
             (
-                Outcome::NamespaceCreated { name: "ab".into(), namespace: registry::Namespace { id: NamespaceId(16), policy } },
+                Outcome::NamespaceCreated {
+                    name: "ab".into(),
+                    namespace: registry::Namespace {
+                        id: NamespaceId(16),
+                        policy,
+                    },
+                },
                 &[4, 2, b'a', b'b', 16, 1, 3],
             ),
             (Outcome::NamespacePolicySet, &[5]),
         ] {
             golden(&answered_with(outcome), &[&front, bytes].concat());
         }
-        golden(&Asked { caller: "c".into(), key: "k".into(), number: 11, at: Timestamp(9) }, &[1, 1, b'c', 1, b'k', 11, 9]);
+    }
+
+    #[test]
+    fn golden_bytes_of_keys_and_orders() {
+        golden(
+            &Asked {
+                caller: "c".into(),
+                key: "k".into(),
+                number: 11,
+                at: Timestamp(9),
+            },
+            &[1, 1, b'c', 1, b'k', 11, 9],
+        );
         golden(&Turn(5), &[1, 5]);
         golden(&Caller { next: 2, live: 1 }, &[1, 2, 1]);
-        golden(&Head { next: 3, oldest: 2, live: 1 }, &[1, 3, 2, 1]);
+        golden(
+            &Head {
+                next: 3,
+                oldest: 2,
+                live: 1,
+            },
+            &[1, 3, 2, 1],
+        );
         assert_eq!(answered("ab", "k"), [1, 0, 2, b'a', b'b', b'k']);
         assert_eq!(asked(258), [2, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(turn("ab", 258), [3, 0, 2, b'a', b'b', 0, 0, 0, 0, 0, 0, 1, 2]);

@@ -58,8 +58,17 @@ impl Standing {
     /// What balances mean.
     #[must_use]
     pub fn of(balances: &Balances) -> Standing {
-        let Balances { registered_at, verified, contributed, consumed } = *balances;
-        let ratio = if consumed == 0 { 0.0 } else { score(contributed) / score(consumed) };
+        let Balances {
+            registered_at,
+            verified,
+            contributed,
+            consumed,
+        } = *balances;
+        let ratio = if consumed == 0 {
+            0.0
+        } else {
+            score(contributed) / score(consumed)
+        };
         Standing {
             registered_at,
             verified,
@@ -82,19 +91,34 @@ pub(super) fn gate(balances: &Balances) -> Result<(), Refusal> {
     }
     // In tenths, so that the only rounding is the last step: 0.1 · 11 − 1 in floats is not 0.1.
     let tenths = balances.consumed - balances.contributed.saturating_mul(10).min(balances.consumed);
-    Err(Refusal::Gate { standing: Standing::of(balances), minimum: RATIO_MINIMUM, deficit: score(tenths) / 10.0 })
+    Err(Refusal::Gate {
+        standing: Standing::of(balances),
+        minimum: RATIO_MINIMUM,
+        deficit: score(tenths) / 10.0,
+    })
 }
 
 fn allowed(balances: &Balances) -> bool {
-    balances.verified || balances.consumed < GRACE_REQUESTS || balances.contributed.saturating_mul(10) >= balances.consumed
+    balances.verified
+        || balances.consumed < GRACE_REQUESTS
+        || balances.contributed.saturating_mul(10) >= balances.consumed
 }
 
 fn tier(balances: &Balances) -> Tier {
-    let Balances { verified, contributed, consumed, .. } = *balances;
+    let Balances {
+        verified,
+        contributed,
+        consumed,
+        ..
+    } = *balances;
     if verified {
         Tier::Twilight
     } else if consumed == 0 {
-        if contributed == 0 { Tier::Basic } else { Tier::Contributor }
+        if contributed == 0 {
+            Tier::Basic
+        } else {
+            Tier::Contributor
+        }
     } else if !allowed(balances) {
         Tier::Blocked
     } else if contributed.saturating_mul(2) < consumed {

@@ -40,7 +40,11 @@ pub(super) enum Verdict {
 /// Only when the store fails or holds what it should not: no decision was made, `overlay` is to be dropped and the node
 /// must stop, for other voters may have decided.
 pub fn apply(overlay: &mut Overlay<'_>, proposal: Proposal) -> Result<Outcome, Error> {
-    let Proposal { at, idempotency, command } = proposal;
+    let Proposal {
+        at,
+        idempotency,
+        command,
+    } = proposal;
     let now = ledger_time(overlay)?.max(at);
     if let Some(idempotency) = &idempotency
         && let Some(outcome) = idempotency::recall(overlay, idempotency, &command, now)?
@@ -59,7 +63,10 @@ pub fn apply(overlay: &mut Overlay<'_>, proposal: Proposal) -> Result<Outcome, E
         Verdict::Refused(refusal) => return Ok(Outcome::Refused(refusal)),
         Verdict::Accepted { recorded, audited } => (recorded, audited),
     };
-    let head = Head { time: now, ..overlay.record(Family::Ledger, &ledger::head())?.unwrap_or_default() };
+    let head = Head {
+        time: now,
+        ..overlay.record(Family::Ledger, &ledger::head())?.unwrap_or_default()
+    };
     overlay.put(Family::Ledger, ledger::head(), &head);
     audit::append(overlay, now, audited)?;
     idempotency::expire(overlay, now)?;
@@ -78,20 +85,34 @@ pub(super) fn outcome(recorded: Recorded) -> Outcome {
             registered_at: balances.registered_at.unwrap_or_default(),
             standing: Standing::of(&balances),
         },
-        Recorded::Contributed { new, duplicates, balances } => {
-            Outcome::Contributed { new, duplicates, standing: Standing::of(&balances) }
-        }
-        Recorded::Charged { pool_counter, balances } => Outcome::Charged { pool_counter, standing: Standing::of(&balances) },
+        Recorded::Contributed {
+            new,
+            duplicates,
+            balances,
+        } => Outcome::Contributed {
+            new,
+            duplicates,
+            standing: Standing::of(&balances),
+        },
+        Recorded::Charged { pool_counter, balances } => Outcome::Charged {
+            pool_counter,
+            standing: Standing::of(&balances),
+        },
         Recorded::LimitsSet | Recorded::NamespacePolicySet => Outcome::Done,
-        Recorded::NamespaceCreated { name, namespace } => {
-            Outcome::NamespaceCreated(super::Namespace { id: namespace.id, name, policy: namespace.policy })
-        }
+        Recorded::NamespaceCreated { name, namespace } => Outcome::NamespaceCreated(super::Namespace {
+            id: namespace.id,
+            name,
+            policy: namespace.policy,
+        }),
     }
 }
 
 /// Ledger time so far.
 pub(super) fn ledger_time<R: Records + ?Sized>(records: &R) -> Result<Timestamp, Error> {
-    Ok(records.record::<Head>(Family::Ledger, &ledger::head())?.unwrap_or_default().time)
+    Ok(records
+        .record::<Head>(Family::Ledger, &ledger::head())?
+        .unwrap_or_default()
+        .time)
 }
 
 fn find<R: Records + ?Sized>(records: &R, node: &NodeId) -> Result<Option<Account>, Error> {
@@ -104,10 +125,21 @@ fn open(overlay: &mut Overlay<'_>, node: &NodeId) -> Result<Account, Error> {
         return Ok(account);
     }
     let mut head: Head = overlay.record(Family::Ledger, &ledger::head())?.unwrap_or_default();
-    head.accounts = head.accounts.checked_add(1).ok_or_else(|| Error("four thousand million accounts are open".to_owned()))?;
+    head.accounts = head
+        .accounts
+        .checked_add(1)
+        .ok_or_else(|| Error("four thousand million accounts are open".to_owned()))?;
     overlay.put(Family::Ledger, ledger::head(), &head);
-    overlay.put(Family::Ledger, ledger::name(head.accounts), &ledger::Name(node.as_str().to_owned()));
-    Ok(Account { number: head.accounts, balances: Balances::default(), events: 0 })
+    overlay.put(
+        Family::Ledger,
+        ledger::name(head.accounts),
+        &ledger::Name(node.as_str().to_owned()),
+    );
+    Ok(Account {
+        number: head.accounts,
+        balances: Balances::default(),
+        events: 0,
+    })
 }
 
 fn close(overlay: &mut Overlay<'_>, node: &NodeId, account: &Account) {
@@ -120,12 +152,27 @@ fn register(overlay: &mut Overlay<'_>, now: Timestamp, node: &NodeId, verified: 
     account.balances.registered_at.get_or_insert(now);
     account.balances.verified |= verified;
     close(overlay, node, &account);
-    let audited = Audited::Registered { node: node.as_str().to_owned(), already, verified: account.balances.verified };
-    Ok(Verdict::Accepted { recorded: Recorded::Registered { already, balances: account.balances }, audited })
+    let audited = Audited::Registered {
+        node: node.as_str().to_owned(),
+        already,
+        verified: account.balances.verified,
+    };
+    Ok(Verdict::Accepted {
+        recorded: Recorded::Registered {
+            already,
+            balances: account.balances,
+        },
+        audited,
+    })
 }
 
 /// The window of `node`, or the refusal when it is full. Changes nothing.
-fn admit(overlay: &Overlay<'_>, now: Timestamp, node: &NodeId, kind: Limited) -> Result<Result<Accepted, Refusal>, Error> {
+fn admit(
+    overlay: &Overlay<'_>,
+    now: Timestamp,
+    node: &NodeId,
+    kind: Limited,
+) -> Result<Result<Accepted, Refusal>, Error> {
     let limits = super::read::limits_of(overlay)?;
     let account = find(overlay, node)?.map(|account| account.number);
     let accepted = Accepted::read(overlay, account, kind, now)?;
@@ -145,12 +192,29 @@ fn consume(overlay: &mut Overlay<'_>, now: Timestamp, node: &NodeId) -> Result<V
     account.balances.consumed += 1;
     accepted.accept(overlay, account.number, now);
     close(overlay, node, &account);
-    let pool_counter = overlay.record::<pool::Head>(Family::Pool, &pool::head())?.unwrap_or_default().counter;
-    let audited = Audited::Charged { node: node.as_str().to_owned(), pool_counter };
-    Ok(Verdict::Accepted { recorded: Recorded::Charged { pool_counter, balances: account.balances }, audited })
+    let pool_counter = overlay
+        .record::<pool::Head>(Family::Pool, &pool::head())?
+        .unwrap_or_default()
+        .counter;
+    let audited = Audited::Charged {
+        node: node.as_str().to_owned(),
+        pool_counter,
+    };
+    Ok(Verdict::Accepted {
+        recorded: Recorded::Charged {
+            pool_counter,
+            balances: account.balances,
+        },
+        audited,
+    })
 }
 
-fn contribute(overlay: &mut Overlay<'_>, now: Timestamp, node: &NodeId, concepts: Vec<PoolConcept>) -> Result<Verdict, Error> {
+fn contribute(
+    overlay: &mut Overlay<'_>,
+    now: Timestamp,
+    node: &NodeId,
+    concepts: Vec<PoolConcept>,
+) -> Result<Verdict, Error> {
     let accepted = match admit(overlay, now, node, Limited::Contribute)? {
         Ok(accepted) => accepted,
         Err(refusal) => return Ok(Verdict::Refused(refusal)),
@@ -171,9 +235,21 @@ fn contribute(overlay: &mut Overlay<'_>, now: Timestamp, node: &NodeId, concepts
         }
         new += 1;
         totals.counter += 1;
-        let pooled = Pooled { counter: totals.counter, first_at: now, contributor: account.number, attributed: Vec::new() };
+        let pooled = Pooled {
+            counter: totals.counter,
+            first_at: now,
+            contributor: account.number,
+            attributed: Vec::new(),
+        };
         overlay.put(Family::Pool, key, &pooled);
-        overlay.put(Family::Pool, pool::indexed(totals.counter), &Indexed { hash: hash.0, first_at: now });
+        overlay.put(
+            Family::Pool,
+            pool::indexed(totals.counter),
+            &Indexed {
+                hash: hash.0,
+                first_at: now,
+            },
+        );
         overlay.join(&hash, totals.counter, now, json);
     }
     if new > 0 {
@@ -182,7 +258,12 @@ fn contribute(overlay: &mut Overlay<'_>, now: Timestamp, node: &NodeId, concepts
         overlay.put(Family::Pool, pool::head(), &totals);
     }
     account.balances.contributed += new;
-    let event = Event { at: now, new, duplicates, pool_counter: totals.counter };
+    let event = Event {
+        at: now,
+        new,
+        duplicates,
+        pool_counter: totals.counter,
+    };
     overlay.put(Family::Ledger, ledger::event(account.number, account.events), &event);
     account.events += 1;
     close(overlay, node, &account);
@@ -194,7 +275,14 @@ fn contribute(overlay: &mut Overlay<'_>, now: Timestamp, node: &NodeId, concepts
         concepts: digest.finalize().into(),
         pool_counter: totals.counter,
     };
-    Ok(Verdict::Accepted { recorded: Recorded::Contributed { new, duplicates, balances: account.balances }, audited })
+    Ok(Verdict::Accepted {
+        recorded: Recorded::Contributed {
+            new,
+            duplicates,
+            balances: account.balances,
+        },
+        audited,
+    })
 }
 
 /// Remembers who else gave a concept: once each, and no more than [`ATTRIBUTIONS_MAX`].
@@ -213,5 +301,8 @@ fn set_limits(overlay: &mut Overlay<'_>, limits: Limits) -> Verdict {
         return Verdict::Refused(Refusal::LimitsOutOfRange);
     }
     overlay.put(Family::Registry, registry::limits(), &limits);
-    Verdict::Accepted { recorded: Recorded::LimitsSet, audited: Audited::LimitsSet(limits) }
+    Verdict::Accepted {
+        recorded: Recorded::LimitsSet,
+        audited: Audited::LimitsSet(limits),
+    }
 }

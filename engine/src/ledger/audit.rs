@@ -26,7 +26,9 @@ pub enum Fault {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// Everything before this record is as it was written; from it on something was changed.
-    #[error("the audit chain is broken at record {sequence}: {reason}; restore the ledger from a backup taken before it was changed")]
+    #[error(
+        "the audit chain is broken at record {sequence}: {reason}; restore the ledger from a backup taken before it was changed"
+    )]
     Broken {
         /// Of the first record that does not fit.
         sequence: u64,
@@ -51,21 +53,32 @@ pub(super) fn append(overlay: &mut Overlay<'_>, at: Timestamp, event: Event) -> 
 /// # Errors
 /// [`Fault::Broken`] names the first record that was changed, removed or added.
 pub fn verify(view: &dyn View) -> Result<Verified, Fault> {
-    let mut verified = Verified { records: 0, hash: [0; 32] };
+    let mut verified = Verified {
+        records: 0,
+        hash: [0; 32],
+    };
     let mut fault = None;
-    view.scan(Family::Audit, &family::sealed(0), Some(&family::sealed_end()), &mut |key, value| {
-        match link(&verified, key, value) {
-            Ok(next) => verified = next,
-            Err(reason) => fault = Some(reason),
-        }
-        fault.is_none()
-    })?;
+    view.scan(
+        Family::Audit,
+        &family::sealed(0),
+        Some(&family::sealed_end()),
+        &mut |key, value| {
+            match link(&verified, key, value) {
+                Ok(next) => verified = next,
+                Err(reason) => fault = Some(reason),
+            }
+            fault.is_none()
+        },
+    )?;
     let head: Head = view.record(Family::Audit, &family::head())?.unwrap_or_default();
     if fault.is_none() && (head.sequence, head.hash) != (verified.records, verified.hash) {
         fault = Some("the chain does not end where its head says");
     }
     match fault {
-        Some(reason) => Err(Fault::Broken { sequence: verified.records + 1, reason }),
+        Some(reason) => Err(Fault::Broken {
+            sequence: verified.records + 1,
+            reason,
+        }),
         None => Ok(verified),
     }
 }
@@ -83,5 +96,8 @@ fn link(before: &Verified, key: &[u8], value: &[u8]) -> Result<Verified, &'stati
     if body.sequence != records {
         return Err("the record stands in another's place");
     }
-    Ok(Verified { records, hash: sealed.hash })
+    Ok(Verified {
+        records,
+        hash: sealed.hash,
+    })
 }

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    keyspace::requests::{self, Answered, Asked, Caller, Head, KEPT_US, Outcome as Recorded, PER_CALLER_MAX, TOTAL_MAX, Turn},
+    keyspace::requests::{
+        self, Answered, Asked, Caller, Head, KEPT_US, Outcome as Recorded, PER_CALLER_MAX, TOTAL_MAX, Turn,
+    },
     store::{Error, Family},
 };
 
@@ -21,12 +23,20 @@ pub(super) struct Bounds {
     pub(super) total: u64,
 }
 
-pub(super) const BOUNDS: Bounds = Bounds { per_caller: PER_CALLER_MAX, total: TOTAL_MAX };
+pub(super) const BOUNDS: Bounds = Bounds {
+    per_caller: PER_CALLER_MAX,
+    total: TOTAL_MAX,
+};
 
 const EXPIRED_PER_COMMAND: usize = 2;
 
 /// The outcome that is repeated (or the refusal of a reused key); `None` when the command is new.
-pub(super) fn recall(overlay: &Overlay<'_>, idempotency: &Idempotency, command: &Command, now: Timestamp) -> Result<Option<Outcome>, Error> {
+pub(super) fn recall(
+    overlay: &Overlay<'_>,
+    idempotency: &Idempotency,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Option<Outcome>, Error> {
     let Idempotency { caller, key, body } = idempotency;
     let answered: Option<Answered> = overlay.record(Family::Requests, &requests::answered(caller, key))?;
     Ok(answered.filter(|answered| !expired(answered.at, now)).map(|answered| {
@@ -39,7 +49,13 @@ pub(super) fn recall(overlay: &Overlay<'_>, idempotency: &Idempotency, command: 
 }
 
 /// Keeps the outcome of an accepted command.
-pub(super) fn remember(overlay: &mut Overlay<'_>, idempotency: Idempotency, now: Timestamp, outcome: Recorded, bounds: Bounds) -> Result<(), Error> {
+pub(super) fn remember(
+    overlay: &mut Overlay<'_>,
+    idempotency: Idempotency,
+    now: Timestamp,
+    outcome: Recorded,
+    bounds: Bounds,
+) -> Result<(), Error> {
     let Idempotency { caller, key, body } = idempotency;
     if caller_of(overlay, &caller)?.live >= bounds.per_caller {
         forget_oldest_of(overlay, &caller)?;
@@ -51,12 +67,29 @@ pub(super) fn remember(overlay: &mut Overlay<'_>, idempotency: Idempotency, now:
     let mut head = head(overlay)?;
     let mut whose = caller_of(overlay, &caller)?;
     let (sequence, number) = (head.next, whose.next);
-    let answered = Answered { body, at: now, sequence, outcome };
+    let answered = Answered {
+        body,
+        at: now,
+        sequence,
+        outcome,
+    };
     overlay.put(Family::Requests, requests::answered(&caller, &key), &answered);
     overlay.put(Family::Requests, requests::turn(&caller, number), &Turn(sequence));
-    whose = Caller { next: number + 1, live: whose.live + 1 };
+    whose = Caller {
+        next: number + 1,
+        live: whose.live + 1,
+    };
     overlay.put(Family::Requests, requests::caller(&caller), &whose);
-    overlay.put(Family::Requests, requests::asked(sequence), &Asked { caller, key, number, at: now });
+    overlay.put(
+        Family::Requests,
+        requests::asked(sequence),
+        &Asked {
+            caller,
+            key,
+            number,
+            at: now,
+        },
+    );
     head.next += 1;
     head.live += 1;
     overlay.put(Family::Requests, requests::head(), &head);
@@ -102,7 +135,10 @@ fn step(overlay: &mut Overlay<'_>, now: Option<Timestamp>) -> Result<Step, Error
         }
         None => Step::Empty,
     };
-    let place = Head { oldest: place.oldest + 1, ..head(overlay)? };
+    let place = Head {
+        oldest: place.oldest + 1,
+        ..head(overlay)?
+    };
     overlay.put(Family::Requests, requests::head(), &place);
     Ok(found)
 }
@@ -110,30 +146,55 @@ fn step(overlay: &mut Overlay<'_>, now: Option<Timestamp>) -> Result<Step, Error
 fn forget_oldest_of(overlay: &mut Overlay<'_>, caller: &str) -> Result<(), Error> {
     let whose = caller_of(overlay, caller)?;
     let turn: Option<Turn> = overlay.record(Family::Requests, &requests::turn(caller, whose.next - whose.live))?;
-    let missing = || Error(format!("family requests: a caller's oldest request is missing ({whose:?})"));
+    let missing = || {
+        Error(format!(
+            "family requests: a caller's oldest request is missing ({whose:?})"
+        ))
+    };
     let Turn(sequence) = turn.ok_or_else(missing)?;
-    let asked: Asked = overlay.record(Family::Requests, &requests::asked(sequence))?.ok_or_else(missing)?;
+    let asked: Asked = overlay
+        .record(Family::Requests, &requests::asked(sequence))?
+        .ok_or_else(missing)?;
     forget(overlay, sequence, &asked)
 }
 
 /// Removes every trace of one request; always the caller's oldest.
 fn forget(overlay: &mut Overlay<'_>, sequence: u64, asked: &Asked) -> Result<(), Error> {
-    let Asked { caller, key, number, .. } = asked;
+    let Asked {
+        caller, key, number, ..
+    } = asked;
     overlay.delete(Family::Requests, requests::asked(sequence));
     overlay.delete(Family::Requests, requests::turn(caller, *number));
     let answered_key = requests::answered(caller, key);
     // An expired key may have been used again before it was forgotten; then the record is the newer request's.
-    if overlay.record::<Answered>(Family::Requests, &answered_key)?.is_some_and(|answered| answered.sequence == sequence) {
+    if overlay
+        .record::<Answered>(Family::Requests, &answered_key)?
+        .is_some_and(|answered| answered.sequence == sequence)
+    {
         overlay.delete(Family::Requests, answered_key);
     }
     let whose = caller_of(overlay, caller)?;
     if whose.live <= 1 {
         overlay.delete(Family::Requests, requests::caller(caller));
     } else {
-        overlay.put(Family::Requests, requests::caller(caller), &Caller { live: whose.live - 1, ..whose });
+        overlay.put(
+            Family::Requests,
+            requests::caller(caller),
+            &Caller {
+                live: whose.live - 1,
+                ..whose
+            },
+        );
     }
     let all = head(overlay)?;
-    overlay.put(Family::Requests, requests::head(), &Head { live: all.live.saturating_sub(1), ..all });
+    overlay.put(
+        Family::Requests,
+        requests::head(),
+        &Head {
+            live: all.live.saturating_sub(1),
+            ..all
+        },
+    );
     Ok(())
 }
 
@@ -146,7 +207,9 @@ fn head(overlay: &Overlay<'_>) -> Result<Head, Error> {
 }
 
 fn caller_of(overlay: &Overlay<'_>, caller: &str) -> Result<Caller, Error> {
-    Ok(overlay.record(Family::Requests, &requests::caller(caller))?.unwrap_or_default())
+    Ok(overlay
+        .record(Family::Requests, &requests::caller(caller))?
+        .unwrap_or_default())
 }
 
 /// Whether an outcome is of this kind of command: a body that means something to two routes is still two requests.

@@ -194,7 +194,10 @@ impl PoolConcept {
         if concept.as_object().is_some_and(serde_json::Map::is_empty) {
             return None;
         }
-        Some(PoolConcept { hash: ContentHash::of(&concept), json: json::to_text(&concept) })
+        Some(PoolConcept {
+            hash: ContentHash::of(&concept),
+            json: json::to_text(&concept),
+        })
     }
 }
 
@@ -289,7 +292,9 @@ pub enum Refusal {
     #[error("no namespace of this name exists; create it first")]
     NamespaceUnknown,
     /// The name is reserved or breaks the rules.
-    #[error("a namespace is named by 1 to {NAMESPACE_NAME_BYTES_MAX} of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit; system and shared are reserved")]
+    #[error(
+        "a namespace is named by 1 to {NAMESPACE_NAME_BYTES_MAX} of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit; system and shared are reserved"
+    )]
     NamespaceName,
     /// There are [`NAMESPACES_MAX`] already.
     #[error("there are {NAMESPACES_MAX} namespaces already")]

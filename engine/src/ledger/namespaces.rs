@@ -37,11 +37,24 @@ pub(super) fn create(overlay: &mut Overlay<'_>, name: String, policy: NamespaceP
         return Ok(Verdict::Refused(Refusal::NamespacesFull));
     }
     let namespace = Namespace { id, policy };
-    overlay.put(Family::Registry, registry::head(), &Head { next: NamespaceId(id.0 + 1) });
+    overlay.put(
+        Family::Registry,
+        registry::head(),
+        &Head {
+            next: NamespaceId(id.0 + 1),
+        },
+    );
     overlay.put(Family::Registry, registry::name(id), &registry::Name(name.clone()));
     overlay.put(Family::Registry, key, &namespace);
-    let audited = Audited::NamespaceCreated { name: name.clone(), id, policy };
-    Ok(Verdict::Accepted { recorded: Recorded::NamespaceCreated { name, namespace }, audited })
+    let audited = Audited::NamespaceCreated {
+        name: name.clone(),
+        id,
+        policy,
+    };
+    Ok(Verdict::Accepted {
+        recorded: Recorded::NamespaceCreated { name, namespace },
+        audited,
+    })
 }
 
 pub(super) fn set_policy(overlay: &mut Overlay<'_>, name: String, strategy: Strategy) -> Result<Verdict, Error> {
@@ -51,7 +64,10 @@ pub(super) fn set_policy(overlay: &mut Overlay<'_>, name: String, strategy: Stra
     };
     namespace.policy.strategy = strategy;
     overlay.put(Family::Registry, key, &namespace);
-    Ok(Verdict::Accepted { recorded: Recorded::NamespacePolicySet, audited: Audited::NamespacePolicySet { name, strategy } })
+    Ok(Verdict::Accepted {
+        recorded: Recorded::NamespacePolicySet,
+        audited: Audited::NamespacePolicySet { name, strategy },
+    })
 }
 
 /// `[a-z0-9][a-z0-9._-]{0,62}` and not reserved.
@@ -60,6 +76,8 @@ fn is_valid(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.len() <= NAMESPACE_NAME_BYTES_MAX
         && bytes.first().is_some_and(|&first| plain(first))
-        && bytes.iter().all(|&byte| plain(byte) || matches!(byte, b'.' | b'_' | b'-'))
+        && bytes
+            .iter()
+            .all(|&byte| plain(byte) || matches!(byte, b'.' | b'_' | b'-'))
         && !RESERVED.contains(&name)
 }

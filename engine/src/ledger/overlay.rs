@@ -23,7 +23,10 @@ pub(super) trait Records {
 
 impl Records for dyn View + '_ {
     fn record<T: Record>(&self, family: Family, key: &[u8]) -> Result<Option<T>, Error> {
-        self.get(family, key)?.map(|bytes| codec::decode(&bytes)).transpose().map_err(Error::from)
+        self.get(family, key)?
+            .map(|bytes| codec::decode(&bytes))
+            .transpose()
+            .map_err(Error::from)
     }
 }
 
@@ -41,7 +44,12 @@ impl<'a> Overlay<'a> {
     /// Nothing written yet. `cluster` is the cluster's id, the same on every voter and for ever.
     #[must_use]
     pub fn new(view: &'a dyn View, cluster: &str) -> Overlay<'a> {
-        Overlay { view, author: Actor::new(cluster, 0), writes: BTreeMap::new(), joins: Vec::new() }
+        Overlay {
+            view,
+            author: Actor::new(cluster, 0),
+            writes: BTreeMap::new(),
+            joins: Vec::new(),
+        }
     }
 
     /// Whether nothing was decided that has to be committed: all were refused, or repeated earlier answers.
@@ -56,16 +64,20 @@ impl<'a> Overlay<'a> {
         if self.is_empty() {
             return Batch::default();
         }
-        let writes = self.writes.into_iter().flat_map(|(family, writes)| {
-            writes.into_iter().map(move |(key, value)| Write { family, key, value })
-        });
+        let writes = self
+            .writes
+            .into_iter()
+            .flat_map(|(family, writes)| writes.into_iter().map(move |(key, value)| Write { family, key, value }));
         let mut mutations = vec![Mutation::Apply(writes.collect())];
         mutations.extend(self.joins);
         Batch { mutations }
     }
 
     pub(super) fn put<T: Record>(&mut self, family: Family, key: Vec<u8>, record: &T) {
-        self.writes.entry(family).or_default().insert(key, Some(codec::encode(record)));
+        self.writes
+            .entry(family)
+            .or_default()
+            .insert(key, Some(codec::encode(record)));
     }
 
     pub(super) fn delete(&mut self, family: Family, key: Vec<u8>) {
@@ -74,10 +86,21 @@ impl<'a> Overlay<'a> {
 
     /// The concept of a hash that is new to the pool.
     pub(super) fn join(&mut self, hash: &ContentHash, counter: u64, at: Timestamp, json: String) {
-        let dot = Dot { actor: self.author.clone(), counter };
-        let entry = Entry { stamp: Stamp::at(at), expires: None, content: Content::Register(json) };
+        let dot = Dot {
+            actor: self.author.clone(),
+            counter,
+        };
+        let entry = Entry {
+            stamp: Stamp::at(at),
+            expires: None,
+            content: Content::Register(json),
+        };
         let state = State::single(dot, entry);
-        self.joins.push(Mutation::Join { namespace: NamespaceId::SHARED, key: hash.0.to_vec(), state });
+        self.joins.push(Mutation::Join {
+            namespace: NamespaceId::SHARED,
+            key: hash.0.to_vec(),
+            state,
+        });
     }
 }
 

@@ -1,10 +1,7 @@
 //! Reading the ledger without deciding anything.
 
 use super::{
-    Limited, Limits, Namespace, NodeId, Refusal, Standing,
-    apply::ledger_time,
-    overlay::Records,
-    window::Accepted,
+    Limited, Limits, Namespace, NodeId, Refusal, Standing, apply::ledger_time, overlay::Records, window::Accepted,
 };
 use crate::{
     clock::Timestamp,
@@ -59,7 +56,9 @@ pub struct Attribution {
 /// When the store fails.
 pub fn standing(view: &dyn View, node: &NodeId) -> Result<Standing, Error> {
     let account = account(view, node)?;
-    Ok(Standing::of(&account.map(|account| account.balances).unwrap_or_default()))
+    Ok(Standing::of(
+        &account.map(|account| account.balances).unwrap_or_default(),
+    ))
 }
 
 /// The refusal that a request of `node` would meet now, from what this view holds. The decision itself is
@@ -70,7 +69,9 @@ pub fn standing(view: &dyn View, node: &NodeId) -> Result<Standing, Error> {
 pub fn limited(view: &dyn View, node: &NodeId, kind: Limited, now: Timestamp) -> Result<Option<Refusal>, Error> {
     let now = ledger_time(view)?.max(now);
     let number = account(view, node)?.map(|account| account.number);
-    Ok(Accepted::read(view, number, kind, now)?.check(&limits_of(view)?, now).err())
+    Ok(Accepted::read(view, number, kind, now)?
+        .check(&limits_of(view)?, now)
+        .err())
 }
 
 /// The limits in force.
@@ -82,7 +83,9 @@ pub fn limits(view: &dyn View) -> Result<Limits, Error> {
 }
 
 pub(super) fn limits_of<R: Records + ?Sized>(records: &R) -> Result<Limits, Error> {
-    Ok(records.record(Family::Registry, &registry::limits())?.unwrap_or_default())
+    Ok(records
+        .record(Family::Registry, &registry::limits())?
+        .unwrap_or_default())
 }
 
 /// The totals of the pool, in one read.
@@ -90,8 +93,16 @@ pub(super) fn limits_of<R: Records + ?Sized>(records: &R) -> Result<Limits, Erro
 /// # Errors
 /// When the store fails.
 pub fn pool_stats(view: &dyn View) -> Result<PoolStats, Error> {
-    let pool::Head { counter, concepts, contributors } = view.record(Family::Pool, &pool::head())?.unwrap_or_default();
-    Ok(PoolStats { counter, concepts, contributors })
+    let pool::Head {
+        counter,
+        concepts,
+        contributors,
+    } = view.record(Family::Pool, &pool::head())?.unwrap_or_default();
+    Ok(PoolStats {
+        counter,
+        concepts,
+        contributors,
+    })
 }
 
 /// The pool's entries above `after`, in the order they were contributed, until `visit` returns false.
@@ -99,18 +110,31 @@ pub fn pool_stats(view: &dyn View) -> Result<PoolStats, Error> {
 /// # Errors
 /// When the store fails or holds what it should not.
 pub fn pool_entries(view: &dyn View, after: u64, visit: &mut dyn FnMut(PoolEntry) -> bool) -> Result<(), Error> {
-    let Some(first) = after.checked_add(1) else { return Ok(()) };
+    let Some(first) = after.checked_add(1) else {
+        return Ok(());
+    };
     let mut damage = None;
-    view.scan(Family::Pool, &pool::indexed(first), Some(&pool::indexed_end()), &mut |key, value| {
-        let Some(counter) = pool::counter_of(key) else { return true };
-        match codec::decode::<Indexed>(value) {
-            Ok(Indexed { hash, first_at }) => visit(PoolEntry { counter, hash: ContentHash(hash), first_at }),
-            Err(undecodable) => {
-                damage = Some(Error::from(undecodable));
-                false
+    view.scan(
+        Family::Pool,
+        &pool::indexed(first),
+        Some(&pool::indexed_end()),
+        &mut |key, value| {
+            let Some(counter) = pool::counter_of(key) else {
+                return true;
+            };
+            match codec::decode::<Indexed>(value) {
+                Ok(Indexed { hash, first_at }) => visit(PoolEntry {
+                    counter,
+                    hash: ContentHash(hash),
+                    first_at,
+                }),
+                Err(undecodable) => {
+                    damage = Some(Error::from(undecodable));
+                    false
+                }
             }
-        }
-    })?;
+        },
+    )?;
     damage.map_or(Ok(()), Err)
 }
 
@@ -119,10 +143,14 @@ pub fn pool_entries(view: &dyn View, after: u64, visit: &mut dyn FnMut(PoolEntry
 /// # Errors
 /// When the store fails or holds what it should not.
 pub fn attribution(view: &dyn View, hash: &ContentHash) -> Result<Option<Attribution>, Error> {
-    let Some(pooled) = view.record::<Pooled>(Family::Pool, &pool::pooled(hash))? else { return Ok(None) };
+    let Some(pooled) = view.record::<Pooled>(Family::Pool, &pool::pooled(hash))? else {
+        return Ok(None);
+    };
     let name = |number: u32| -> Result<NodeId, Error> {
         let found: Option<ledger::Name> = view.record(Family::Ledger, &ledger::name(number))?;
-        found.map(|name| NodeId(name.0)).ok_or_else(|| Error(format!("family ledger: account {number} has no name")))
+        found
+            .map(|name| NodeId(name.0))
+            .ok_or_else(|| Error(format!("family ledger: account {number} has no name")))
     };
     Ok(Some(Attribution {
         counter: pooled.counter,
@@ -137,11 +165,16 @@ pub fn attribution(view: &dyn View, hash: &ContentHash) -> Result<Option<Attribu
 /// # Errors
 /// When the store fails or holds what it should not.
 pub fn contribution_events(view: &dyn View, node: &NodeId) -> Result<Vec<Event>, Error> {
-    let Some(account) = account(view, node)? else { return Ok(Vec::new()) };
+    let Some(account) = account(view, node)? else {
+        return Ok(Vec::new());
+    };
     let first = account.events.saturating_sub(u64::from(EVENTS_MAX));
     let missing = || Error(format!("family ledger: account {} lacks an event", account.number));
     (first..account.events)
-        .map(|number| view.record(Family::Ledger, &ledger::event(account.number, number))?.ok_or_else(missing))
+        .map(|number| {
+            view.record(Family::Ledger, &ledger::event(account.number, number))?
+                .ok_or_else(missing)
+        })
         .collect()
 }
 
@@ -151,7 +184,11 @@ pub fn contribution_events(view: &dyn View, node: &NodeId) -> Result<Vec<Event>,
 /// When the store fails.
 pub fn namespace(view: &dyn View, name: &str) -> Result<Option<Namespace>, Error> {
     let found: Option<registry::Namespace> = view.record(Family::Registry, &registry::namespace(name))?;
-    Ok(found.map(|registry::Namespace { id, policy }| Namespace { id, name: name.to_owned(), policy }))
+    Ok(found.map(|registry::Namespace { id, policy }| Namespace {
+        id,
+        name: name.to_owned(),
+        policy,
+    }))
 }
 
 /// All namespaces that clients have created, by name.
@@ -161,14 +198,23 @@ pub fn namespace(view: &dyn View, name: &str) -> Result<Option<Namespace>, Error
 pub fn namespaces(view: &dyn View) -> Result<Vec<Namespace>, Error> {
     let mut found = Vec::new();
     let mut damage = None;
-    view.scan(Family::Registry, &registry::namespace(""), Some(&registry::namespace_end()), &mut |key, value| {
-        match (registry::name_of(key), codec::decode::<registry::Namespace>(value)) {
-            (Some(name), Ok(registry::Namespace { id, policy })) => found.push(Namespace { id, name: name.to_owned(), policy }),
-            (None, _) => damage = Some(Error("family registry: a namespace's name is not UTF-8".to_owned())),
-            (_, Err(undecodable)) => damage = Some(Error::from(undecodable)),
-        }
-        damage.is_none()
-    })?;
+    view.scan(
+        Family::Registry,
+        &registry::namespace(""),
+        Some(&registry::namespace_end()),
+        &mut |key, value| {
+            match (registry::name_of(key), codec::decode::<registry::Namespace>(value)) {
+                (Some(name), Ok(registry::Namespace { id, policy })) => found.push(Namespace {
+                    id,
+                    name: name.to_owned(),
+                    policy,
+                }),
+                (None, _) => damage = Some(Error("family registry: a namespace's name is not UTF-8".to_owned())),
+                (_, Err(undecodable)) => damage = Some(Error::from(undecodable)),
+            }
+            damage.is_none()
+        },
+    )?;
     damage.map_or(Ok(found), Err)
 }
 

@@ -39,12 +39,20 @@ pub(super) struct Accepted {
 
 impl Accepted {
     /// As of `now`; nobody's (`None`) is empty.
-    pub(super) fn read<R: Records + ?Sized>(records: &R, account: Option<u32>, kind: Limited, now: Timestamp) -> Result<Accepted, Error> {
+    pub(super) fn read<R: Records + ?Sized>(
+        records: &R,
+        account: Option<u32>,
+        kind: Limited,
+        now: Timestamp,
+    ) -> Result<Accepted, Error> {
         let window = match account {
             Some(account) => records.record(Family::Ledger, &ledger::window(account, kind.number()))?,
             None => None,
         };
-        Ok(Accepted { kind, stamps: counting(&window.unwrap_or_default(), now) })
+        Ok(Accepted {
+            kind,
+            stamps: counting(&window.unwrap_or_default(), now),
+        })
     }
 
     /// Whether one more fits.
@@ -53,18 +61,33 @@ impl Accepted {
     /// [`Refusal::RateLimited`] with the time at which one more will.
     pub(super) fn check(&self, limits: &Limits, now: Timestamp) -> Result<(), Refusal> {
         let limit = self.kind.limit(limits);
-        let Some(excess) = self.stamps.len().checked_sub(limit as usize) else { return Ok(()) };
+        let Some(excess) = self.stamps.len().checked_sub(limit as usize) else {
+            return Ok(());
+        };
         // One more fits when fewer than `limit` count: when this one, and all before it, have left the hour.
         let leaves = self.stamps.get(excess).copied().unwrap_or(now);
-        Err(Refusal::RateLimited { kind: self.kind, limit, retry_at: Timestamp(leaves.0.saturating_add(HOUR_US)), now })
+        Err(Refusal::RateLimited {
+            kind: self.kind,
+            limit,
+            retry_at: Timestamp(leaves.0.saturating_add(HOUR_US)),
+            now,
+        })
     }
 
     /// Counts one more.
     pub(super) fn accept(mut self, overlay: &mut Overlay<'_>, account: u32, now: Timestamp) {
         self.stamps.push(now);
         let mut before = 0;
-        let steps = self.stamps.iter().map(|stamp| stamp.0 - std::mem::replace(&mut before, stamp.0)).collect();
-        overlay.put(Family::Ledger, ledger::window(account, self.kind.number()), &Window { steps });
+        let steps = self
+            .stamps
+            .iter()
+            .map(|stamp| stamp.0 - std::mem::replace(&mut before, stamp.0))
+            .collect();
+        overlay.put(
+            Family::Ledger,
+            ledger::window(account, self.kind.number()),
+            &Window { steps },
+        );
     }
 }
 

@@ -12,17 +12,27 @@ use crate::{
 const DAY: u64 = 24 * HOUR;
 
 fn key(caller: &str, key: &str, body: u8) -> Idempotency {
-    Idempotency { caller: caller.to_owned(), key: key.to_owned(), body: [body; 32] }
+    Idempotency {
+        caller: caller.to_owned(),
+        key: key.to_owned(),
+        body: [body; 32],
+    }
 }
 
 impl World {
     fn ask(&mut self, idempotency: Idempotency, command: Command) -> Outcome {
-        let proposal = Proposal { idempotency: Some(idempotency), ..self.proposal(command) };
+        let proposal = Proposal {
+            idempotency: Some(idempotency),
+            ..self.proposal(command)
+        };
         self.batch(vec![proposal]).0.remove(0)
     }
 
     fn remembered(&self) -> usize {
-        self.records.keys().filter(|(family, _)| *family == Family::Requests).count()
+        self.records
+            .keys()
+            .filter(|(family, _)| *family == Family::Requests)
+            .count()
     }
 }
 
@@ -40,14 +50,26 @@ fn a_retry_is_answered_the_same_and_writes_nothing() {
 
 #[test]
 fn every_kind_of_outcome_is_repeated() {
-    let policy = NamespacePolicy { replication: Replication::Consensus, strategy: Strategy::KeepSiblings };
+    let policy = NamespacePolicy {
+        replication: Replication::Consensus,
+        strategy: Strategy::KeepSiblings,
+    };
     let commands = [
-        Command::Register { node: node("a"), verified: true },
+        Command::Register {
+            node: node("a"),
+            verified: true,
+        },
         contribution("a", [1, 1]),
         Command::Consume { node: node("a") },
         Command::SetLimits(Limits::default()),
-        Command::CreateNamespace { name: "n".into(), policy },
-        Command::SetNamespacePolicy { name: "n".into(), strategy: Strategy::MergeUnion },
+        Command::CreateNamespace {
+            name: "n".into(),
+            policy,
+        },
+        Command::SetNamespacePolicy {
+            name: "n".into(),
+            strategy: Strategy::MergeUnion,
+        },
     ];
     let mut world = World::default();
     for (index, command) in commands.iter().enumerate() {
@@ -57,14 +79,21 @@ fn every_kind_of_outcome_is_repeated() {
         assert_eq!(world.ask(key("a", &name, 1), command.clone()), first);
         // The same body and key for another kind of command is another request.
         let other = commands[(index + 1) % commands.len()].clone();
-        assert_eq!(world.ask(key("a", &name, 1), other), Outcome::Refused(Refusal::KeyReused));
+        assert_eq!(
+            world.ask(key("a", &name, 1), other),
+            Outcome::Refused(Refusal::KeyReused)
+        );
     }
 }
 
 #[test]
 fn a_retry_within_the_batch_sees_the_first() {
     let mut world = World::default();
-    let ask = || Proposal { at: Timestamp(START), idempotency: Some(key("a", "k", 1)), command: Command::Consume { node: node("a") } };
+    let ask = || Proposal {
+        at: Timestamp(START),
+        idempotency: Some(key("a", "k", 1)),
+        command: Command::Consume { node: node("a") },
+    };
     let (outcomes, _) = world.batch(vec![ask(), ask(), ask()]);
     assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]));
     assert_eq!(world.standing("a").consumed, 1.0);
@@ -73,11 +102,24 @@ fn a_retry_within_the_batch_sees_the_first() {
 #[test]
 fn a_reused_key_is_refused_before_limit_and_gate() {
     let mut world = World::default();
-    world.propose(Command::SetLimits(Limits { contribute_per_hour: 1, knowledge_per_hour: 1 }));
+    world.propose(Command::SetLimits(Limits {
+        contribute_per_hour: 1,
+        knowledge_per_hour: 1,
+    }));
     let first = world.ask(key("a", "k", 1), Command::Consume { node: node("a") });
-    assert_eq!(world.ask(key("a", "k", 2), Command::Consume { node: node("a") }), Outcome::Refused(Refusal::KeyReused));
-    assert_eq!(world.ask(key("a", "k", 1), Command::Consume { node: node("a") }), first, "a retry is not limited");
-    assert!(is_limited(&world.ask(key("b", "k", 2), Command::Consume { node: node("a") })), "callers' keys never meet");
+    assert_eq!(
+        world.ask(key("a", "k", 2), Command::Consume { node: node("a") }),
+        Outcome::Refused(Refusal::KeyReused)
+    );
+    assert_eq!(
+        world.ask(key("a", "k", 1), Command::Consume { node: node("a") }),
+        first,
+        "a retry is not limited"
+    );
+    assert!(
+        is_limited(&world.ask(key("b", "k", 2), Command::Consume { node: node("a") })),
+        "callers' keys never meet"
+    );
 }
 
 #[test]
@@ -87,14 +129,23 @@ fn refusals_are_not_kept() {
     let ask = |world: &mut World| world.ask(key("a", "k", 1), Command::Consume { node: node("a") });
     assert!(matches!(ask(&mut world), Outcome::Refused(Refusal::Gate { .. })));
     world.contribute("a", [1]);
-    assert!(matches!(ask(&mut world), Outcome::Charged { .. }), "the retry of a refused request is a new request");
+    assert!(
+        matches!(ask(&mut world), Outcome::Charged { .. }),
+        "the retry of a refused request is a new request"
+    );
 }
 
 #[test]
 fn keys_are_forgotten_after_a_day_and_nothing_of_them_stays() {
     let mut world = World::default();
     for number in 0..40 {
-        world.ask(key(&format!("c{}", number % 3), &number.to_string(), 1), Command::Register { node: node("a"), verified: false });
+        world.ask(
+            key(&format!("c{}", number % 3), &number.to_string(), 1),
+            Command::Register {
+                node: node("a"),
+                verified: false,
+            },
+        );
     }
     world.now += DAY;
     // Expired but not yet forgotten: the key is free, and its old trace must not take the new record along.
@@ -102,25 +153,45 @@ fn keys_are_forgotten_after_a_day_and_nothing_of_them_stays() {
     for _ in 0..30 {
         world.register("a", false);
     }
-    assert!(matches!(world.ask(key("c2", "38", 2), contribution("a", [1])), Outcome::Contributed { new: 1, .. }));
-    assert_eq!(world.remembered(), 5, "answer, order, turn, caller and head of the one that is left");
+    assert!(matches!(
+        world.ask(key("c2", "38", 2), contribution("a", [1])),
+        Outcome::Contributed { new: 1, .. }
+    ));
+    assert_eq!(
+        world.remembered(),
+        5,
+        "answer, order, turn, caller and head of the one that is left"
+    );
     world.now += DAY;
     world.register("a", false);
     assert_eq!(world.remembered(), 1, "the head");
-    let head: requests::Head = (&world as &dyn View).record(Family::Requests, &requests::head()).expect("sound").expect("there");
+    let head: requests::Head = (&world as &dyn View)
+        .record(Family::Requests, &requests::head())
+        .expect("sound")
+        .expect("there");
     assert_eq!((head.live, head.next), (0, head.oldest));
 }
 
 #[test]
 fn memory_is_bounded_per_caller_and_in_total() {
-    let bounds = Bounds { per_caller: 3, total: 7 };
+    let bounds = Bounds {
+        per_caller: 3,
+        total: 7,
+    };
     let mut world = World::default();
     let mut model: Vec<(String, String)> = Vec::new();
     for number in 0..200_u64 {
         // Uneven callers, so that both bounds are met and the order has holes.
         let caller = format!("c{}", [0, 0, 0, 1, 0, 2, 3, 0, 4, 1][(number % 10) as usize]);
         let mut overlay = Overlay::new(&world, "cluster");
-        remember(&mut overlay, key(&caller, &number.to_string(), 1), Timestamp(START + number), Recorded::LimitsSet, bounds).expect("sound");
+        remember(
+            &mut overlay,
+            key(&caller, &number.to_string(), 1),
+            Timestamp(START + number),
+            Recorded::LimitsSet,
+            bounds,
+        )
+        .expect("sound");
         let batch = overlay.into_batch();
         world.store(&batch);
 
@@ -135,7 +206,9 @@ fn memory_is_bounded_per_caller_and_in_total() {
         for asked in 0..=number {
             for caller in 0..5 {
                 let caller = format!("c{caller}");
-                let found = world.records.contains_key(&(Family::Requests, requests::answered(&caller, &asked.to_string())));
+                let found = world
+                    .records
+                    .contains_key(&(Family::Requests, requests::answered(&caller, &asked.to_string())));
                 assert_eq!(found, model.contains(&(caller, asked.to_string())), "{number}: {asked}");
             }
         }

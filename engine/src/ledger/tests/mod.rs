@@ -35,7 +35,13 @@ impl View for World {
         Ok(self.records.get(&(family, key.to_vec())).cloned())
     }
 
-    fn scan(&self, family: Family, from: &[u8], to: Option<&[u8]>, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), Error> {
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
         for ((found, key), value) in self.records.range((family, from.to_vec())..) {
             if *found != family || to.is_some_and(|to| key.as_slice() >= to) || !visit(key, value) {
                 break;
@@ -47,13 +53,20 @@ impl View for World {
 
 impl World {
     fn proposal(&self, command: Command) -> Proposal {
-        Proposal { at: Timestamp(START + self.now), idempotency: None, command }
+        Proposal {
+            at: Timestamp(START + self.now),
+            idempotency: None,
+            command,
+        }
     }
 
     /// Decides all in one batch, and stores it.
     fn batch(&mut self, proposals: Vec<Proposal>) -> (Vec<Outcome>, Batch) {
         let mut overlay = Overlay::new(self, "cluster");
-        let outcomes = proposals.into_iter().map(|proposal| apply(&mut overlay, proposal).expect("a sound store")).collect();
+        let outcomes = proposals
+            .into_iter()
+            .map(|proposal| apply(&mut overlay, proposal).expect("a sound store"))
+            .collect();
         let batch = overlay.into_batch();
         self.store(&batch);
         (outcomes, batch)
@@ -66,7 +79,10 @@ impl World {
                 Mutation::Join { namespace, key, state } => {
                     assert_eq!(*namespace, NamespaceId::SHARED);
                     assert!(state.is_sound());
-                    assert!(self.concepts.insert(key.clone(), state.clone()).is_none(), "a hash enters the pool once");
+                    assert!(
+                        self.concepts.insert(key.clone(), state.clone()).is_none(),
+                        "a hash enters the pool once"
+                    );
                 }
                 other => panic!("the ledger never makes a {other:?}"),
             }
@@ -75,7 +91,10 @@ impl World {
 
     fn write(&mut self, write: &Write) {
         let Write { family, key, value } = write;
-        assert!(matches!(family, Family::Ledger | Family::Pool | Family::Requests | Family::Registry | Family::Audit));
+        assert!(matches!(
+            family,
+            Family::Ledger | Family::Pool | Family::Requests | Family::Registry | Family::Audit
+        ));
         match value {
             Some(value) => self.records.insert((*family, key.clone()), value.clone()),
             None => self.records.remove(&(*family, key.clone())),
@@ -89,7 +108,10 @@ impl World {
     }
 
     fn register(&mut self, name: &str, verified: bool) -> Outcome {
-        self.propose(Command::Register { node: node(name), verified })
+        self.propose(Command::Register {
+            node: node(name),
+            verified,
+        })
     }
 
     /// Gives the concepts of these numbers.
@@ -115,7 +137,10 @@ fn concept(number: u64) -> PoolConcept {
 }
 
 fn contribution(name: &str, numbers: impl IntoIterator<Item = u64>) -> Command {
-    Command::Contribute { node: node(name), concepts: numbers.into_iter().map(concept).collect() }
+    Command::Contribute {
+        node: node(name),
+        concepts: numbers.into_iter().map(concept).collect(),
+    }
 }
 
 fn is_limited(outcome: &Outcome) -> bool {

@@ -11,26 +11,52 @@ use super::*;
 fn command(kind: u8, who: u8, what: u64) -> Command {
     let node = node(&format!("m{}", who % 4));
     match kind % 12 {
-        0 => Command::Register { node, verified: who % 8 > 5 },
-        1 => Command::SetLimits(Limits { contribute_per_hour: 3 + u32::from(who) % 50, knowledge_per_hour: 3 + u32::from(who) % 20 }),
+        0 => Command::Register {
+            node,
+            verified: who % 8 > 5,
+        },
+        1 => Command::SetLimits(Limits {
+            contribute_per_hour: 3 + u32::from(who) % 50,
+            knowledge_per_hour: 3 + u32::from(who) % 20,
+        }),
         2 => Command::CreateNamespace {
             name: format!("n{}", who % 5),
-            policy: NamespacePolicy { replication: Replication::Mesh, strategy: Strategy::LastWriteWins },
+            policy: NamespacePolicy {
+                replication: Replication::Mesh,
+                strategy: Strategy::LastWriteWins,
+            },
         },
-        3 => Command::SetNamespacePolicy { name: format!("n{}", who % 5), strategy: Strategy::MergeUnion },
+        3 => Command::SetNamespacePolicy {
+            name: format!("n{}", who % 5),
+            strategy: Strategy::MergeUnion,
+        },
         4..8 => contribution(node.as_str(), (0..what % 4).map(|step| (what + step) % 30)),
         _ => Command::Consume { node },
     }
 }
 
 fn proposals() -> impl Generate<Value = Vec<Proposal>> {
-    let one = (any::<u8>(), any::<u8>(), 0_u64..60, 0..HOUR / 3, prop::option::of(0_u8..12));
+    let one = (
+        any::<u8>(),
+        any::<u8>(),
+        0_u64..60,
+        0..HOUR / 3,
+        prop::option::of(0_u8..12),
+    );
     prop::collection::vec(one, 1..60).prop_map(|steps| {
         let mut now = START;
         let proposal = |(kind, who, what, wait, key): (u8, u8, u64, u64, Option<u8>)| {
             now += wait;
-            let idempotency = key.map(|key| Idempotency { caller: format!("m{}", who % 4), key: key.to_string(), body: [kind % 3; 32] });
-            Proposal { at: Timestamp(now), idempotency, command: command(kind, who, what) }
+            let idempotency = key.map(|key| Idempotency {
+                caller: format!("m{}", who % 4),
+                key: key.to_string(),
+                body: [kind % 3; 32],
+            });
+            Proposal {
+                at: Timestamp(now),
+                idempotency,
+                command: command(kind, who, what),
+            }
         };
         steps.into_iter().map(proposal).collect()
     })

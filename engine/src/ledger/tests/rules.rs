@@ -4,7 +4,12 @@ use super::*;
 use crate::keyspace::ledger::Balances;
 
 fn balances(contributed: u64, consumed: u64, verified: bool) -> Balances {
-    Balances { registered_at: None, verified, contributed, consumed }
+    Balances {
+        registered_at: None,
+        verified,
+        contributed,
+        consumed,
+    }
 }
 
 fn deficit(balances: &Balances) -> Option<f64> {
@@ -33,7 +38,11 @@ fn the_worked_example() {
     for (contributed, consumed, verified, ratio, tier, missing) in examples {
         let balances = balances(contributed, consumed, verified);
         let standing = Standing::of(&balances);
-        assert_eq!((standing.ratio, standing.tier, standing.allowed), (ratio, tier, missing.is_none()), "{contributed}/{consumed}");
+        assert_eq!(
+            (standing.ratio, standing.tier, standing.allowed),
+            (ratio, tier, missing.is_none()),
+            "{contributed}/{consumed}"
+        );
         assert_eq!(deficit(&balances), missing, "{contributed}/{consumed}");
     }
 }
@@ -55,7 +64,11 @@ fn tiers_change_exactly_at_their_bounds() {
         (0, u64::MAX, Tier::Blocked),
         (1 << 60, 1 << 60, Tier::Advanced),
     ] {
-        assert_eq!(Standing::of(&balances(contributed, consumed, false)).tier, tier, "{contributed}/{consumed}");
+        assert_eq!(
+            Standing::of(&balances(contributed, consumed, false)).tier,
+            tier,
+            "{contributed}/{consumed}"
+        );
     }
 }
 
@@ -72,18 +85,45 @@ fn a_tenth_passes_at_any_size_and_one_less_does_not() {
 fn grace_ends_with_the_tenth_request_and_the_gate_names_what_is_missing() {
     let mut world = World::default();
     for consumed in 1..=10 {
-        let Outcome::Charged { standing, pool_counter: 0 } = world.consume("taker") else { panic!("grace") };
-        assert_eq!((standing.consumed, standing.allowed), (f64::from(consumed), consumed < 10));
+        let Outcome::Charged {
+            standing,
+            pool_counter: 0,
+        } = world.consume("taker")
+        else {
+            panic!("grace")
+        };
+        assert_eq!(
+            (standing.consumed, standing.allowed),
+            (f64::from(consumed), consumed < 10)
+        );
     }
     let before = world.records.clone();
-    let Outcome::Refused(Refusal::Gate { standing, deficit, .. }) = world.consume("taker") else { panic!("the gate is shut") };
+    let Outcome::Refused(Refusal::Gate { standing, deficit, .. }) = world.consume("taker") else {
+        panic!("the gate is shut")
+    };
     assert_eq!((standing.tier, deficit), (Tier::Blocked, 1.0));
     assert_eq!(world.records, before, "a refusal writes nothing");
 
-    let Outcome::Contributed { new: 1, duplicates: 0, standing } = world.contribute("taker", [1]) else { panic!() };
-    assert_eq!((standing.ratio, standing.tier, standing.allowed), (0.1, Tier::Basic, true));
-    assert!(matches!(world.consume("taker"), Outcome::Charged { pool_counter: 1, .. }), "exactly 0.1 passes");
-    assert!(matches!(world.consume("taker"), Outcome::Refused(Refusal::Gate { deficit: 0.1, .. })));
+    let Outcome::Contributed {
+        new: 1,
+        duplicates: 0,
+        standing,
+    } = world.contribute("taker", [1])
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (standing.ratio, standing.tier, standing.allowed),
+        (0.1, Tier::Basic, true)
+    );
+    assert!(
+        matches!(world.consume("taker"), Outcome::Charged { pool_counter: 1, .. }),
+        "exactly 0.1 passes"
+    );
+    assert!(matches!(
+        world.consume("taker"),
+        Outcome::Refused(Refusal::Gate { deficit: 0.1, .. })
+    ));
 }
 
 #[test]
@@ -100,25 +140,61 @@ fn verified_members_pass_the_gate() {
 fn registration_is_kept_and_can_be_upgraded() {
     let mut world = World::default();
     assert_eq!(world.standing("a").registered_at, None);
-    let Outcome::Registered { already: false, registered_at, standing } = world.register("a", false) else { panic!() };
+    let Outcome::Registered {
+        already: false,
+        registered_at,
+        standing,
+    } = world.register("a", false)
+    else {
+        panic!()
+    };
     assert_eq!((registered_at, standing.verified), (Timestamp(START), false));
     world.now += HOUR;
-    let Outcome::Registered { already: true, registered_at, standing } = world.register("a", true) else { panic!() };
-    assert_eq!((registered_at, standing.verified, standing.tier), (Timestamp(START), true, Tier::Twilight));
-    let Outcome::Registered { already: true, standing, .. } = world.register("a", false) else { panic!() };
+    let Outcome::Registered {
+        already: true,
+        registered_at,
+        standing,
+    } = world.register("a", true)
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (registered_at, standing.verified, standing.tier),
+        (Timestamp(START), true, Tier::Twilight)
+    );
+    let Outcome::Registered {
+        already: true,
+        standing,
+        ..
+    } = world.register("a", false)
+    else {
+        panic!()
+    };
     assert!(standing.verified, "nothing takes it away");
 
     world.contribute("unregistered", [1]);
     assert_eq!(world.standing("unregistered").contributed, 1.0);
-    let Outcome::Registered { already: false, standing, .. } = world.register("unregistered", false) else { panic!() };
+    let Outcome::Registered {
+        already: false,
+        standing,
+        ..
+    } = world.register("unregistered", false)
+    else {
+        panic!()
+    };
     assert_eq!(standing.contributed, 1.0, "what was given before counts");
 }
 
 #[test]
 fn ledger_time_never_goes_back() {
-    let mut world = World { now: 2 * HOUR, ..World::default() };
+    let mut world = World {
+        now: 2 * HOUR,
+        ..World::default()
+    };
     world.register("a", false);
     world.now = HOUR;
-    let Outcome::Registered { registered_at, .. } = world.register("b", false) else { panic!() };
+    let Outcome::Registered { registered_at, .. } = world.register("b", false) else {
+        panic!()
+    };
     assert_eq!(registered_at, Timestamp(START + 2 * HOUR));
 }

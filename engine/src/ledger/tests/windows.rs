@@ -28,16 +28,37 @@ fn fifty_and_a_hundred_an_hour_even_for_twilight() {
         assert_eq!(accepted(&world.consume("light")), number < 50);
     }
     let refused = world.contribute("light", [1_000]);
-    assert!(matches!(refused, Outcome::Refused(Refusal::RateLimited { kind: Limited::Contribute, limit: 100, .. })), "{refused:?}");
-    assert_eq!(retry_in(&refused), HOUR - 99 * SECOND, "when the first of the hundred leaves the hour");
-    assert_eq!(pool_stats(&world).expect("sound").concepts, 100, "a refused contribution gives nothing");
+    assert!(
+        matches!(
+            refused,
+            Outcome::Refused(Refusal::RateLimited {
+                kind: Limited::Contribute,
+                limit: 100,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(
+        retry_in(&refused),
+        HOUR - 99 * SECOND,
+        "when the first of the hundred leaves the hour"
+    );
+    assert_eq!(
+        pool_stats(&world).expect("sound").concepts,
+        100,
+        "a refused contribution gives nothing"
+    );
     assert!(accepted(&world.contribute("other", [1_000])), "limits are per node");
 }
 
 #[test]
 fn the_hour_slides_to_the_microsecond() {
     let mut world = World::default();
-    world.propose(Command::SetLimits(Limits { contribute_per_hour: 2, knowledge_per_hour: 1 }));
+    world.propose(Command::SetLimits(Limits {
+        contribute_per_hour: 2,
+        knowledge_per_hour: 1,
+    }));
     world.contribute("a", [1]);
     world.now = 10 * SECOND;
     world.contribute("a", [2]);
@@ -52,7 +73,10 @@ fn the_hour_slides_to_the_microsecond() {
 #[test]
 fn duplicates_count_as_requests_and_refusals_do_not() {
     let mut world = World::default();
-    world.propose(Command::SetLimits(Limits { contribute_per_hour: 2, knowledge_per_hour: 50 }));
+    world.propose(Command::SetLimits(Limits {
+        contribute_per_hour: 2,
+        knowledge_per_hour: 50,
+    }));
     world.contribute("a", [1]);
     world.contribute("a", [1]);
     for _ in 0..10 {
@@ -61,7 +85,10 @@ fn duplicates_count_as_requests_and_refusals_do_not() {
         assert_eq!(world.records, before, "a refusal writes nothing");
     }
     world.now = HOUR;
-    assert!(accepted(&world.contribute("a", [2])), "ten refusals did not push the hour ahead");
+    assert!(
+        accepted(&world.contribute("a", [2])),
+        "ten refusals did not push the hour ahead"
+    );
 }
 
 #[test]
@@ -69,18 +96,35 @@ fn a_gate_refusal_does_not_count_for_the_limit_and_the_limit_comes_first() {
     let mut world = World::default();
     (0..10).for_each(|_| assert!(accepted(&world.consume("a"))));
     (0..100).for_each(|_| assert!(matches!(world.consume("a"), Outcome::Refused(Refusal::Gate { .. }))));
-    world.propose(Command::SetLimits(Limits { contribute_per_hour: 100, knowledge_per_hour: 10 }));
+    world.propose(Command::SetLimits(Limits {
+        contribute_per_hour: 100,
+        knowledge_per_hour: 10,
+    }));
     assert!(is_limited(&world.consume("a")));
 }
 
 #[test]
 fn limits_have_a_range() {
     let mut world = World::default();
-    let mut set = |contribute_per_hour, knowledge_per_hour| world.propose(Command::SetLimits(Limits { contribute_per_hour, knowledge_per_hour }));
+    let mut set = |contribute_per_hour, knowledge_per_hour| {
+        world.propose(Command::SetLimits(Limits {
+            contribute_per_hour,
+            knowledge_per_hour,
+        }))
+    };
     assert_eq!(set(0, 1), Outcome::Refused(Refusal::LimitsOutOfRange));
-    assert_eq!(set(1, Limits::PER_HOUR_MAX + 1), Outcome::Refused(Refusal::LimitsOutOfRange));
+    assert_eq!(
+        set(1, Limits::PER_HOUR_MAX + 1),
+        Outcome::Refused(Refusal::LimitsOutOfRange)
+    );
     assert_eq!(set(1, Limits::PER_HOUR_MAX), Outcome::Done);
-    assert_eq!(limits(&world).expect("sound"), Limits { contribute_per_hour: 1, knowledge_per_hour: Limits::PER_HOUR_MAX });
+    assert_eq!(
+        limits(&world).expect("sound"),
+        Limits {
+            contribute_per_hour: 1,
+            knowledge_per_hour: Limits::PER_HOUR_MAX
+        }
+    );
 }
 
 #[test]
@@ -88,7 +132,12 @@ fn ten_thousand_requests_of_one_twilight_node_in_few_batches() {
     let mut world = World::default();
     world.register("light", true);
     let proposals: Vec<Proposal> = (0..5_000)
-        .flat_map(|number| [contribution("light", [number]), Command::Consume { node: node("light") }])
+        .flat_map(|number| {
+            [
+                contribution("light", [number]),
+                Command::Consume { node: node("light") },
+            ]
+        })
         .map(|command| world.proposal(command))
         .collect();
     let mut outcomes = Vec::new();
@@ -96,7 +145,10 @@ fn ten_thousand_requests_of_one_twilight_node_in_few_batches() {
         outcomes.extend(world.batch(chunk.to_vec()).0);
     }
     let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| wanted(outcome)).count();
-    assert_eq!(count(|outcome| matches!(outcome, Outcome::Contributed { new: 1, .. })), 100);
+    assert_eq!(
+        count(|outcome| matches!(outcome, Outcome::Contributed { new: 1, .. })),
+        100
+    );
     assert_eq!(count(|outcome| matches!(outcome, Outcome::Charged { .. })), 50);
     assert_eq!(count(is_limited), 9_850);
 }
