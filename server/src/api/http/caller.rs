@@ -38,7 +38,8 @@ impl<'a> Credentials<'a> {
         let loc = || vec![Step::Name("header"), Step::Name(NODE_ID)];
         let Ok(text) = std::str::from_utf8(self.0.as_bytes()) else {
             let sent = Value::String(String::from_utf8_lossy(self.0.as_bytes()).into_owned());
-            let msg = "Value error, a node id is UTF-8; encode the header's value as UTF-8 bytes (many clients send Latin-1)";
+            let msg =
+                "Value error, a node id is UTF-8; encode the header's value as UTF-8 bytes (many clients send Latin-1)";
             faults.add("value_error", loc(), msg, &sent);
             return None;
         };
@@ -51,7 +52,12 @@ pub(crate) fn node_id(text: &str, loc: Vec<Step>, faults: &mut Faults) -> Option
     match NodeId::new(text) {
         Ok(node) => Some(node),
         Err(error) => {
-            faults.add("value_error", loc, format!("Value error, {error}"), &Value::String(text.to_owned()));
+            faults.add(
+                "value_error",
+                loc,
+                format!("Value error, {error}"),
+                &Value::String(text.to_owned()),
+            );
             None
         }
     }
@@ -66,7 +72,12 @@ pub(crate) fn idempotency_key(headers: &HeaderMap, faults: &mut Faults) -> Optio
     }
     let loc = vec![Step::Name("header"), Step::Name(IDEMPOTENCY_KEY)];
     let sent = Value::String(String::from_utf8_lossy(bytes).into_owned());
-    faults.add("value_error", loc, format!("Value error, an idempotency key is 1 to {KEY_CHARACTERS_MAX} visible ASCII characters"), &sent);
+    faults.add(
+        "value_error",
+        loc,
+        format!("Value error, an idempotency key is 1 to {KEY_CHARACTERS_MAX} visible ASCII characters"),
+        &sent,
+    );
     None
 }
 
@@ -77,5 +88,9 @@ pub(crate) fn idempotency(key: Option<String>, caller: &str, route: &str, body: 
     digest.update(route.as_bytes());
     digest.update([0]);
     digest.update(body);
-    Some(Idempotency { caller: caller.to_owned(), key, body: digest.finalize().into() })
+    Some(Idempotency {
+        caller: caller.to_owned(),
+        key,
+        body: digest.finalize().into(),
+    })
 }

@@ -34,7 +34,9 @@ pub(crate) struct Received {
 
 impl Default for Door {
     fn default() -> Door {
-        Door { room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)) }
+        Door {
+            room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
+        }
     }
 }
 
@@ -46,7 +48,10 @@ impl Door {
     /// its length is declared; 408 and 400 when it does not arrive; 503 when there is no room.
     pub(crate) async fn receive(&self, headers: &HeaderMap, mut body: Body) -> Result<Received, Problem> {
         if !is_json(headers) {
-            return Err(Problem::new(Code::UnsupportedMediaType, "send the body as Content-Type: application/json"));
+            return Err(Problem::new(
+                Code::UnsupportedMediaType,
+                "send the body as Content-Type: application/json",
+            ));
         }
         if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
             return Err(too_large());
@@ -66,35 +71,57 @@ impl Door {
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Received { bytes: bytes.freeze(), _room: room })
+        Ok(Received {
+            bytes: bytes.freeze(),
+            _room: room,
+        })
     }
 
     fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_closed_or_full| {
-            Problem::new(Code::Busy, "too many request bodies are being received; nothing was charged or credited, retry").retry_after(1)
-        })
+        Arc::clone(&self.room)
+            .try_acquire_many_owned(permits)
+            .map_err(|_closed_or_full| {
+                Problem::new(
+                    Code::Busy,
+                    "too many request bodies are being received; nothing was charged or credited, retry",
+                )
+                .retry_after(1)
+            })
     }
 }
 
 fn too_large() -> Problem {
     let mebibytes = BODY_BYTES_MAX / (1024 * 1024);
-    Problem::new(Code::BodyTooLarge, format!("a body has at most {mebibytes} MiB; send fewer concepts at a time"))
+    Problem::new(
+        Code::BodyTooLarge,
+        format!("a body has at most {mebibytes} MiB; send fewer concepts at a time"),
+    )
 }
 
 fn broken(error: &axum::Error) -> Problem {
     if let Some(late) = BodyError::late(error) {
-        return Problem::new(Code::BodyTooSlow, format!("{late}; nothing was charged or credited, retry"));
+        return Problem::new(
+            Code::BodyTooSlow,
+            format!("{late}; nothing was charged or credited, retry"),
+        );
     }
-    Problem::new(Code::BodyIncomplete, "the body ended before its declared length, or its chunks cannot be read")
+    Problem::new(
+        Code::BodyIncomplete,
+        "the body ended before its declared length, or its chunks cannot be read",
+    )
 }
 
 /// `application/json` and `application/*+json`, parameters aside.
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return false };
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return false;
+    };
     let Ok(text) = value.to_str() else { return false };
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let Some(subtype) = essence.strip_prefix("application/") else { return false };
+    let Some(subtype) = essence.strip_prefix("application/") else {
+        return false;
+    };
     subtype == "json" || (subtype.len() > "+json".len() && subtype.ends_with("+json"))
 }
 

@@ -33,12 +33,19 @@ pub(crate) async fn envelope(State(face): State<Face>, request: Request, next: N
     let watch = Stopwatch::start();
     let request_id = request_id(request.headers());
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let mut response = match Caught(Box::pin(next.run(request))).await {
         Ok(response) => response,
         Err(panic) => {
             tracing::error!(%request_id, %method, route, panic = said(panic.as_ref()), "a handler panicked");
-            Problem::new(Code::Internal, "the node could not answer; the cause is in its log under this request id").into_response()
+            Problem::new(
+                Code::Internal,
+                "the node could not answer; the cause is in its log under this request id",
+            )
+            .into_response()
         }
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
@@ -47,7 +54,9 @@ pub(crate) async fn envelope(State(face): State<Face>, request: Request, next: N
     let status = response.status().as_u16();
     let value = HeaderValue::from_str(&request_id).expect("request ids are visible ASCII");
     response.headers_mut().insert(REQUEST_ID, value);
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let seconds = watch.seconds();
     count(&face.metrics, &route, &method, status, seconds);
     tracing::debug!(%request_id, %method, route, status, seconds, "answered");
@@ -59,7 +68,7 @@ fn render(response: &mut Response<Body>, problem: Problem, request_id: &str) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-    for (name, value) in *problem.headers {
+    for (name, value) in problem.headers {
         headers.insert(name, value);
     }
     *response.body_mut() = Body::from(body);
@@ -79,16 +88,27 @@ fn request_id(headers: &HeaderMap) -> String {
 fn count(metrics: &Metrics, route: &str, method: &Method, status: u16, seconds: f64) {
     // Callers may invent methods; series may not.
     let method = match *method {
-        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => method.as_str(),
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            method.as_str()
+        }
         _ => "other",
     };
-    metrics.counter(HTTP_REQUESTS, &[("route", route), ("method", method), ("status", &status.to_string())]).increment(1);
+    metrics
+        .counter(
+            HTTP_REQUESTS,
+            &[("route", route), ("method", method), ("status", &status.to_string())],
+        )
+        .increment(1);
     metrics.histogram(HTTP_SECONDS, &[("route", route)]).record(seconds);
 }
 
 /// The words of a panic.
 fn said(panic: &(dyn Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no words)")
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no words)")
 }
 
 /// A future whose panics become errors. What it had touched is dropped with it and never seen again.

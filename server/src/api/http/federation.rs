@@ -23,13 +23,13 @@ use super::{
     Face,
     caller::{self, Credentials},
     door::{self, Received},
-    openapi::{KnowledgeRefusals, RegisterRefusals, StatsRefusals, StatusRefusals, ContributeRefusals},
+    openapi::{ContributeRefusals, KnowledgeRefusals, RegisterRefusals, StatsRefusals, StatusRefusals},
     problem::{Code, Problem, Step},
     refusals::internal,
     schema::Faults,
     shapes::{
-        AccessLevel, ContributeAnswer, ContributeRequest, FederationStats, KnowledgeAnswer, KnowledgeRequest, RegisterAnswer,
-        RegisterRequest, Registration, StatsAnswer, StatusAnswer, Success, rfc3339,
+        AccessLevel, ContributeAnswer, ContributeRequest, FederationStats, KnowledgeAnswer, KnowledgeRequest,
+        RegisterAnswer, RegisterRequest, Registration, StatsAnswer, StatusAnswer, Success, rfc3339,
     },
 };
 use crate::{contribution::Contribution, runtime::tasks};
@@ -48,11 +48,16 @@ const CONTRIBUTE: &str = "/federation/contribute";
 const KNOWLEDGE: &str = "/federation/knowledge";
 
 /// Runs the reading of `body` where it does no harm.
-async fn reading<T: Send + 'static>(bytes: usize, read: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+async fn reading<T: Send + 'static>(
+    bytes: usize,
+    read: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
     if bytes <= INLINE_BYTES_MAX {
         return read();
     }
-    tasks::blocking(read).await.unwrap_or_else(|| Err(internal("reading a request body panicked, or the node is stopping")))
+    tasks::blocking(read)
+        .await
+        .unwrap_or_else(|| Err(internal("reading a request body panicked, or the node is stopping")))
 }
 
 /// Become a member, or verify yourself later.
@@ -60,15 +65,22 @@ async fn reading<T: Send + 'static>(bytes: usize, read: impl FnOnce() -> Result<
 /// Without a `node_id` one is made. Registering again changes nothing, but with the constant it upgrades the node.
 #[utoipa::path(post, path = REGISTER, tag = "federation", request_body = RegisterRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe: 1 to 255 visible characters")),
-    responses((status = 200, body = RegisterAnswer), RegisterRefusals))]
-pub(crate) async fn register(State(face): State<Face>, headers: HeaderMap, body: Body) -> Result<Json<RegisterAnswer>, Problem> {
+    responses((status = 200, description = "A member, now or before", body = RegisterAnswer), RegisterRefusals))]
+pub(crate) async fn register(
+    State(face): State<Face>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<RegisterAnswer>, Problem> {
     let received = face.door.receive(&headers, body).await?;
     let body = door::parse(&received.bytes)?;
     let mut faults = Faults::default();
     let key = caller::idempotency_key(&headers, &mut faults);
     let request = RegisterRequest::read(body, &mut faults);
     let loc = || vec![Step::Name("body"), Step::Name("node_id")];
-    let node = request.node_id.as_deref().and_then(|id| caller::node_id(id, loc(), &mut faults));
+    let node = request
+        .node_id
+        .as_deref()
+        .and_then(|id| caller::node_id(id, loc(), &mut faults));
     faults.none()?;
     // A name cannot hold control characters, so no member can be taken for the nameless.
     let caller = request.node_id.as_deref().unwrap_or("\u{1}nameless");
@@ -77,7 +89,10 @@ pub(crate) async fn register(State(face): State<Face>, headers: HeaderMap, body:
     let (status, message) = if registered.already {
         (Registration::AlreadyRegistered, "This node is a member already.")
     } else {
-        (Registration::Registered, "Welcome. Name this node_id in X-Node-ID, and contribute before you draw.")
+        (
+            Registration::Registered,
+            "Welcome. Name this node_id in X-Node-ID, and contribute before you draw.",
+        )
     };
     Ok(Json(RegisterAnswer {
         status,
@@ -94,11 +109,18 @@ pub(crate) async fn register(State(face): State<Face>, headers: HeaderMap, body:
 /// All or nothing: one bad concept refuses the request and is named by its index.
 #[utoipa::path(post, path = CONTRIBUTE, tag = "federation", request_body = ContributeRequest, security(("node_id" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe: 1 to 255 visible characters")),
-    responses((status = 200, body = ContributeAnswer), ContributeRefusals))]
-pub(crate) async fn contribute(State(face): State<Face>, headers: HeaderMap, body: Body) -> Result<Json<ContributeAnswer>, Problem> {
+    responses((status = 200, description = "What it earned", body = ContributeAnswer), ContributeRefusals))]
+pub(crate) async fn contribute(
+    State(face): State<Face>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<ContributeAnswer>, Problem> {
     let received = face.door.receive(&headers, body).await?;
     let contribution = face.contribution.clone();
-    let offering = reading(received.bytes.len(), move || Offering::read(&contribution, &headers, &received)).await?;
+    let offering = reading(received.bytes.len(), move || {
+        Offering::read(&contribution, &headers, &received)
+    })
+    .await?;
     let Offering { node, concepts, retry } = offering;
     let total_submitted = concepts.len() as u64;
     let contributed = face.contribution.contribute(node, concepts, retry).await?;
@@ -147,7 +169,8 @@ impl Offering {
         if key.is_none() {
             room.clone()?;
         }
-        let concepts = pool_concepts(request.concepts, received.bytes.len()).map_err(|problem| room.err().unwrap_or(problem))?;
+        let concepts =
+            pool_concepts(request.concepts, received.bytes.len()).map_err(|problem| room.err().unwrap_or(problem))?;
         let retry = caller::idempotency(key, node.as_str(), CONTRIBUTE, &received.bytes);
         Ok(Offering { node, concepts, retry })
     }
@@ -156,7 +179,10 @@ impl Offering {
 /// Payload rules, anonymisation and identity. `body_bytes` bounds every concept's size.
 fn pool_concepts(concepts: Vec<Value>, body_bytes: usize) -> Result<Vec<PoolConcept>, Problem> {
     if concepts.is_empty() {
-        return Err(Problem::new(Code::EmptyConcepts, "concepts is empty; send at least one"));
+        return Err(Problem::new(
+            Code::EmptyConcepts,
+            "concepts is empty; send at least one",
+        ));
     }
     if concepts.len() > CONCEPTS_MAX {
         let sent = concepts.len();
@@ -166,10 +192,19 @@ fn pool_concepts(concepts: Vec<Value>, body_bytes: usize) -> Result<Vec<PoolConc
         ));
     }
     let anonymiser = Anonymiser::default();
-    concepts.into_iter().enumerate().map(|(index, concept)| pool_concept(&anonymiser, index, concept, body_bytes)).collect()
+    concepts
+        .into_iter()
+        .enumerate()
+        .map(|(index, concept)| pool_concept(&anonymiser, index, concept, body_bytes))
+        .collect()
 }
 
-fn pool_concept(anonymiser: &Anonymiser, index: usize, mut concept: Value, body_bytes: usize) -> Result<PoolConcept, Problem> {
+fn pool_concept(
+    anonymiser: &Anonymiser,
+    index: usize,
+    mut concept: Value,
+    body_bytes: usize,
+) -> Result<PoolConcept, Problem> {
     // Written without white space, a concept is never longer than it was sent.
     if body_bytes > CONCEPT_BYTES_MAX && written_bytes(&concept) > CONCEPT_BYTES_MAX {
         let kibibytes = CONCEPT_BYTES_MAX / 1024;
@@ -181,17 +216,24 @@ fn pool_concept(anonymiser: &Anonymiser, index: usize, mut concept: Value, body_
     if json::depth(&concept) > CONCEPT_LEVELS_MAX {
         return Err(Problem::new(
             Code::ConceptTooDeep,
-            format!("concepts[{index}] is nested over {CONCEPT_LEVELS_MAX} levels; flatten it. Nothing of this request was taken"),
+            format!(
+                "concepts[{index}] is nested over {CONCEPT_LEVELS_MAX} levels; flatten it. Nothing of this request was taken"
+            ),
         ));
     }
     anonymiser.anonymise(&mut concept);
     if concept.as_object().is_none_or(serde_json::Map::is_empty) {
         return Err(Problem::new(
             Code::EmptyConcept,
-            format!("concepts[{index}] has nothing left after anonymisation; name what it is about. Nothing of this request was taken"),
+            format!(
+                "concepts[{index}] has nothing left after anonymisation; name what it is about. Nothing of this request was taken"
+            ),
         ));
     }
-    Ok(PoolConcept { hash: ContentHash::of(&concept), json: json::to_text(&concept) })
+    Ok(PoolConcept {
+        hash: ContentHash::of(&concept),
+        json: json::to_text(&concept),
+    })
 }
 
 /// Bytes of a value written without white space.
@@ -216,17 +258,31 @@ fn written_bytes(value: &Value) -> usize {
 /// Costs 1.0 whatever it finds, and passes the gate only while the ratio allows it.
 #[utoipa::path(post, path = KNOWLEDGE, tag = "federation", request_body = KnowledgeRequest, security(("node_id" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a retry safe: 1 to 255 visible characters")),
-    responses((status = 200, body = KnowledgeAnswer), KnowledgeRefusals))]
-pub(crate) async fn knowledge(State(face): State<Face>, headers: HeaderMap, body: Body) -> Result<Response<Body>, Problem> {
+    responses((status = 200, description = "Concepts, the best first", body = KnowledgeAnswer), KnowledgeRefusals))]
+pub(crate) async fn knowledge(
+    State(face): State<Face>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response<Body>, Problem> {
     let received = face.door.receive(&headers, body).await?;
     let contribution = face.contribution.clone();
-    let question = reading(received.bytes.len(), move || Question::read(&contribution, &headers, &received)).await?;
+    let question = reading(received.bytes.len(), move || {
+        Question::read(&contribution, &headers, &received)
+    })
+    .await?;
     let Question { node, request, retry } = question;
     let limit = request.limit as usize;
     let query = request.query.unwrap_or_default();
-    let delivered = face.contribution.knowledge(node, &query, limit, request.min_quality, retry).await?;
+    let delivered = face
+        .contribution
+        .knowledge(node, &query, limit, request.min_quality, retry)
+        .await?;
     let text = KnowledgeAnswer::text(&delivered);
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response())
+    Ok((
+        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+        text,
+    )
+        .into_response())
 }
 
 /// A question that has passed every check but the ledger's.
@@ -256,7 +312,7 @@ impl Question {
 
 /// Your account.
 #[utoipa::path(get, path = "/federation/status", tag = "federation", security(("node_id" = [])),
-    responses((status = 200, body = StatusAnswer), StatusRefusals))]
+    responses((status = 200, description = "The account", body = StatusAnswer), StatusRefusals))]
 pub(crate) async fn status(State(face): State<Face>, headers: HeaderMap) -> Result<Json<StatusAnswer>, Problem> {
     let mut faults = Faults::default();
     let node = Credentials::of(&headers)?.node(&mut faults);
@@ -268,7 +324,7 @@ pub(crate) async fn status(State(face): State<Face>, headers: HeaderMap) -> Resu
 
 /// The pool in numbers; nobody need say who they are.
 #[utoipa::path(get, path = "/federation/stats", tag = "federation",
-    responses((status = 200, body = StatsAnswer), StatsRefusals))]
+    responses((status = 200, description = "The numbers", body = StatsAnswer), StatsRefusals))]
 pub(crate) async fn stats(State(face): State<Face>) -> Result<Json<StatsAnswer>, Problem> {
     let stats = face.contribution.stats()?;
     Ok(Json(StatsAnswer {

@@ -24,6 +24,8 @@ mod problem;
 mod refusals;
 mod schema;
 mod shapes;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, OnceLock};
 
@@ -56,11 +58,17 @@ impl Face {
     /// A face over `contribution`; `/livez` and `/readyz` show `health`, `/metrics` shows `metrics`.
     #[must_use]
     pub fn new(contribution: Contribution, clock: Arc<dyn Clock>, health: Health, metrics: Metrics) -> Face {
-        Face { contribution, clock, health, metrics, door: door::Door::default(), document: Arc::default() }
+        Face {
+            contribution,
+            clock,
+            health,
+            metrics,
+            door: door::Door::default(),
+            document: Arc::default(),
+        }
     }
 
     /// All routes.
-    #[must_use]
     pub fn router(self) -> Router {
         let (router, document) = documented().split_for_parts();
         let text = document.to_json().expect("the document has only plain fields");
@@ -69,7 +77,12 @@ impl Face {
             .route("/docs/", axum::routing::get(openapi::docs_slash))
             .route("/docs/{*asset}", axum::routing::get(openapi::docs_asset))
             .fallback(async || Problem::new(Code::NotFound, "there is no such route; see / and /docs"))
-            .method_not_allowed_fallback(async || Problem::new(Code::MethodNotAllowed, "this route has other methods; see the Allow header"))
+            .method_not_allowed_fallback(async || {
+                Problem::new(
+                    Code::MethodNotAllowed,
+                    "this route has other methods; see the Allow header",
+                )
+            })
             .layer(middleware::from_fn_with_state(self.clone(), envelope::envelope))
             .with_state(self)
     }
@@ -97,8 +110,14 @@ fn documented() -> OpenApiRouter<Face> {
 pub fn unreadable(status: u16) -> String {
     let (code, detail) = match status {
         414 => (Code::UriTooLong, "the request's address is too long"),
-        431 => (Code::HeadTooLarge, "the request's headers are too large; send fewer or shorter ones"),
-        _ => (Code::UnreadableHead, "the request head cannot be read as HTTP; check its line, its headers and their characters"),
+        431 => (
+            Code::HeadTooLarge,
+            "the request's headers are too large; send fewer or shorter ones",
+        ),
+        _ => (
+            Code::UnreadableHead,
+            "the request head cannot be read as HTTP; check its line, its headers and their characters",
+        ),
     };
     Problem::new(code, detail).body(&entropy::uuid()).into_json()
 }

@@ -41,7 +41,10 @@ struct CallerScheme;
 impl Modify for CallerScheme {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let header = ApiKeyValue::with_description("X-Node-ID", "The node_id of your registration, as UTF-8");
-        debug_assert!(header.name.eq_ignore_ascii_case(NODE_ID), "the documented header is the one that is read");
+        debug_assert!(
+            header.name.eq_ignore_ascii_case(NODE_ID),
+            "the documented header is the one that is read"
+        );
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("node_id", SecurityScheme::ApiKey(ApiKey::Header(header)));
     }
@@ -59,7 +62,10 @@ fn refusals(codes: &[Code]) -> BTreeMap<String, RefOr<ResponseDoc>> {
         .into_iter()
         .map(|(status, names)| {
             let content = ContentBuilder::new().schema(Some(schema())).build();
-            let response = ResponseBuilder::new().description(names.join(", ")).content("application/json", content).build();
+            let response = ResponseBuilder::new()
+                .description(names.join(", "))
+                .content("application/json", content)
+                .build();
             (status, RefOr::T(response))
         })
         .collect()
@@ -80,7 +86,13 @@ const BODY: &[Code] = &[
     Code::InvalidRequest,
 ];
 /// Refusals of routes that write to the ledger.
-const LEDGER: &[Code] = &[Code::KeyInFlight, Code::KeyReused, Code::Busy, Code::NoSpace, Code::Stopped];
+const LEDGER: &[Code] = &[
+    Code::KeyInFlight,
+    Code::KeyReused,
+    Code::Busy,
+    Code::NoSpace,
+    Code::Stopped,
+];
 
 macro_rules! documented {
     ($($name:ident: $codes:expr;)*) => {$(
@@ -116,7 +128,10 @@ documented! {
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", tag = "node", responses((status = 200, description = "OpenAPI 3.1", body = Object), PageRefusals))]
 pub(crate) async fn openapi(State(face): State<Face>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], face.document.get().cloned().unwrap_or_default())
+    (
+        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+        face.document.get().cloned().unwrap_or_default(),
+    )
 }
 
 /// The page; its assets lie beside it.
@@ -130,7 +145,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 const ASSETS: [&str; 3] = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"];
 
 /// This document as a page to read and try.
-#[utoipa::path(get, path = "/docs", tag = "node", responses((status = 200, content_type = "text/html", body = String), PageRefusals))]
+#[utoipa::path(get, path = "/docs", tag = "node", responses((status = 200, description = "The page", content_type = "text/html", body = String), PageRefusals))]
 pub(crate) async fn docs() -> impl IntoResponse {
     page("text/html; charset=utf-8", PAGE.as_bytes())
 }
@@ -147,10 +162,15 @@ pub(crate) async fn docs_asset(Path(name): Path<String>) -> Result<Response, Pro
     }
     let unknown = || Problem::new(Code::NotFound, "the page has no such asset; see /docs");
     let name = ASSETS.into_iter().find(|asset| *asset == name).ok_or_else(unknown)?;
-    let file = utoipa_swagger_ui::serve(name, Arc::new(utoipa_swagger_ui::Config::default())).ok().flatten().ok_or_else(unknown)?;
+    let file = utoipa_swagger_ui::serve(name, Arc::new(utoipa_swagger_ui::Config::default()))
+        .ok()
+        .flatten()
+        .ok_or_else(unknown)?;
     let mut response = page(&file.content_type, &file.bytes);
     if file.gzpipped {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     Ok(response)
 }
@@ -158,5 +178,9 @@ pub(crate) async fn docs_asset(Path(name): Path<String>) -> Result<Response, Pro
 fn page(kind: &str, bytes: &[u8]) -> Response {
     let kind = HeaderValue::from_str(kind).expect("content types are visible ASCII");
     let policy = HeaderValue::from_static(POLICY);
-    ([(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, policy)], bytes.to_vec()).into_response()
+    (
+        [(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, policy)],
+        bytes.to_vec(),
+    )
+        .into_response()
 }

@@ -41,7 +41,7 @@ pub(crate) struct Endpoints {
 }
 
 /// What this is, and where things are.
-#[utoipa::path(get, path = "/", tag = "node", responses((status = 200, body = RootAnswer), PageRefusals))]
+#[utoipa::path(get, path = "/", tag = "node", responses((status = 200, description = "Name, version, routes", body = RootAnswer), PageRefusals))]
 pub(crate) async fn root() -> Json<RootAnswer> {
     Json(RootAnswer {
         service: SERVICE,
@@ -69,9 +69,13 @@ pub(crate) struct HealthAnswer {
 }
 
 /// A sign of life for clients.
-#[utoipa::path(get, path = "/health", tag = "node", responses((status = 200, body = HealthAnswer), PageRefusals))]
+#[utoipa::path(get, path = "/health", tag = "node", responses((status = 200, description = "Answering", body = HealthAnswer), PageRefusals))]
 pub(crate) async fn health(State(face): State<Face>) -> Json<HealthAnswer> {
-    Json(HealthAnswer { status: "healthy", service: SERVICE, timestamp: rfc3339(face.clock.now()) })
+    Json(HealthAnswer {
+        status: "healthy",
+        service: SERVICE,
+        timestamp: rfc3339(face.clock.now()),
+    })
 }
 
 /// Which build this is.
@@ -82,9 +86,12 @@ pub(crate) struct VersionAnswer {
 }
 
 /// Which build this is.
-#[utoipa::path(get, path = "/version", tag = "node", responses((status = 200, body = VersionAnswer), PageRefusals))]
+#[utoipa::path(get, path = "/version", tag = "node", responses((status = 200, description = "The build", body = VersionAnswer), PageRefusals))]
 pub(crate) async fn version() -> Json<VersionAnswer> {
-    Json(VersionAnswer { name: "continuumd", version: VERSION })
+    Json(VersionAnswer {
+        name: "continuumd",
+        version: VERSION,
+    })
 }
 
 /// How the node is.
@@ -115,30 +122,45 @@ fn verbose(query: Option<&str>) -> bool {
 /// The answer to a probe, or the reasons against.
 fn probe(report: &Report, query: Option<&str>, lead: &str) -> Result<Json<ProbeAnswer>, Problem> {
     if !report.passes() {
-        let failing = report.checks.iter().filter_map(|check| check.failure.as_ref().map(|why| format!("{}: {why}", check.name)));
+        let failing = report
+            .checks
+            .iter()
+            .filter_map(|check| check.failure.as_ref().map(|why| format!("{}: {why}", check.name)));
         let failing: Vec<String> = failing.collect();
         return Err(Problem::new(Code::NotReady, format!("{lead}: {}", failing.join("; "))).retry_after(1));
     }
-    let listed = || report.checks.iter().map(|check| CheckAnswer { name: check.name, status: "ok" }).collect();
-    Ok(Json(ProbeAnswer { status: "ok", checks: verbose(query).then(listed) }))
+    let listed = || {
+        report
+            .checks
+            .iter()
+            .map(|check| CheckAnswer {
+                name: check.name,
+                status: "ok",
+            })
+            .collect()
+    };
+    Ok(Json(ProbeAnswer {
+        status: "ok",
+        checks: verbose(query).then(listed),
+    }))
 }
 
 /// Whether the process is of use; an orchestrator restarts it otherwise.
 #[utoipa::path(get, path = "/livez", tag = "node", params(("verbose" = Option<String>, Query, description = "List what was looked at")),
-    responses((status = 200, body = ProbeAnswer), ProbeRefusals))]
+    responses((status = 200, description = "Yes", body = ProbeAnswer), ProbeRefusals))]
 pub(crate) async fn livez(State(face): State<Face>, RawQuery(query): RawQuery) -> Result<Json<ProbeAnswer>, Problem> {
     probe(&face.health.live(), query.as_deref(), "not alive")
 }
 
 /// Whether the node should get requests.
 #[utoipa::path(get, path = "/readyz", tag = "node", params(("verbose" = Option<String>, Query, description = "List what was looked at")),
-    responses((status = 200, body = ProbeAnswer), ProbeRefusals))]
+    responses((status = 200, description = "Yes", body = ProbeAnswer), ProbeRefusals))]
 pub(crate) async fn readyz(State(face): State<Face>, RawQuery(query): RawQuery) -> Result<Json<ProbeAnswer>, Problem> {
     probe(&face.health.ready(), query.as_deref(), "not ready")
 }
 
 /// What the node counts, for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "node", responses((status = 200, content_type = "text/plain", body = String), PageRefusals))]
+#[utoipa::path(get, path = "/metrics", tag = "node", responses((status = 200, description = "Metrics, each with its help", content_type = "text/plain", body = String), PageRefusals))]
 pub(crate) async fn metrics(State(face): State<Face>) -> impl IntoResponse {
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], face.metrics.render())

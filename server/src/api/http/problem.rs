@@ -60,7 +60,11 @@ impl Code {
             Code::NotFound => (404, "not_found", "No such route"),
             Code::MethodNotAllowed => (405, "method_not_allowed", "Wrong method"),
             Code::BodyTooSlow => (408, "body_too_slow", "The body did not arrive in time"),
-            Code::KeyInFlight => (409, "idempotency_key_in_flight", "The first request is still being worked on"),
+            Code::KeyInFlight => (
+                409,
+                "idempotency_key_in_flight",
+                "The first request is still being worked on",
+            ),
             Code::BodyTooLarge => (413, "body_too_large", "The body is too large"),
             Code::ConceptTooLarge => (413, "concept_too_large", "A concept is too large"),
             Code::ConceptTooDeep => (413, "concept_too_deep", "A concept is nested too deep"),
@@ -69,7 +73,11 @@ impl Code {
             Code::MalformedJson => (422, "malformed_json", "Malformed JSON"),
             Code::DuplicateKey => (422, "duplicate_key", "A key appears twice"),
             Code::InvalidRequest => (422, "invalid_request", "The request does not fit its schema"),
-            Code::KeyReused => (422, "idempotency_key_reused", "The idempotency key belongs to another request"),
+            Code::KeyReused => (
+                422,
+                "idempotency_key_reused",
+                "The idempotency key belongs to another request",
+            ),
             Code::RateLimited => (429, "rate_limited", "Too many requests"),
             Code::HeadTooLarge => (431, "head_too_large", "The request head is too large"),
             Code::Internal => (500, "internal", "Something broke on our side"),
@@ -145,21 +153,32 @@ pub(crate) enum Detail {
 pub(crate) struct Problem {
     pub(crate) code: Code,
     pub(crate) detail: Detail,
-    /// Boxed: problems are the rare case, and results carry them by value.
-    pub(crate) headers: Box<Vec<(HeaderName, HeaderValue)>>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Problem {
-        Problem { code, detail: Detail::Text(detail.into()), headers: Box::default() }
+        Problem {
+            code,
+            detail: Detail::Text(detail.into()),
+            headers: Vec::new(),
+        }
     }
 
     pub(crate) fn faults(code: Code, faults: Vec<Fault>) -> Problem {
-        Problem { code, detail: Detail::Faults(faults), headers: Box::default() }
+        Problem {
+            code,
+            detail: Detail::Faults(faults),
+            headers: Vec::new(),
+        }
     }
 
     pub(crate) fn gate(detail: GateDetail) -> Problem {
-        Problem { code: Code::InsufficientContribution, detail: Detail::Gate(detail), headers: Box::default() }
+        Problem {
+            code: Code::InsufficientContribution,
+            detail: Detail::Gate(detail),
+            headers: Vec::new(),
+        }
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {

@@ -21,7 +21,7 @@ impl From<Error> for Problem {
             Error::Refused(refusal) => refusal.into(),
             Error::Commit(error) => error.into(),
             Error::Behind => {
-                Problem::new(Code::Behind, "this replica has not caught up with the ledger; nothing was charged, retry").retry_after(1)
+                Problem::new(Code::Behind, "this replica has not caught up with the ledger; retry in a moment, which is free").retry_after(1)
             }
             Error::InFlight => Problem::new(
                 Code::KeyInFlight,
@@ -36,13 +36,20 @@ impl From<Error> for Problem {
 /// A 500 whose cause goes to the log and not to the caller.
 pub(crate) fn internal(what: &str) -> Problem {
     tracing::error!(what, "a request failed");
-    Problem::new(Code::Internal, "the node could not answer; the cause is in its log under this request id")
+    Problem::new(
+        Code::Internal,
+        "the node could not answer; the cause is in its log under this request id",
+    )
 }
 
 impl From<CommitError> for Problem {
     fn from(error: CommitError) -> Problem {
         match &error {
-            CommitError::Busy => Problem::new(Code::Busy, "too many writes are waiting; nothing was charged or credited, retry").retry_after(1),
+            CommitError::Busy => Problem::new(
+                Code::Busy,
+                "too many writes are waiting; nothing was charged or credited, retry",
+            )
+            .retry_after(1),
             CommitError::NoSpace { .. } => {
                 Problem::new(Code::NoSpace, format!("{error}; nothing was charged or credited")).retry_after(30)
             }
@@ -63,10 +70,17 @@ impl From<CommitError> for Problem {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         match &refusal {
-            Refusal::RateLimited { kind, limit, retry_at, now } => {
-                rate_limited(*kind, *limit, retry_at.0.saturating_sub(now.0))
-            }
-            Refusal::Gate { standing, minimum, deficit } => gate(standing.ratio, *minimum, *deficit),
+            Refusal::RateLimited {
+                kind,
+                limit,
+                retry_at,
+                now,
+            } => rate_limited(*kind, *limit, retry_at.0.saturating_sub(now.0)),
+            Refusal::Gate {
+                standing,
+                minimum,
+                deficit,
+            } => gate(standing.ratio, *minimum, *deficit),
             Refusal::KeyReused => Problem::new(
                 Code::KeyReused,
                 "this Idempotency-Key was used for a request with another body; use a new key for a new request",
@@ -95,8 +109,14 @@ fn rate_limited(kind: Limited, limit: u32, wait: u64) -> Problem {
     )
     .retry_after(seconds)
     // draft-ietf-httpapi-ratelimit-headers-10, and the three fields of its earlier versions that clients know.
-    .header(HeaderName::from_static("ratelimit-policy"), text(format!("\"{name}\";q={limit};w={WINDOW_SECONDS}")))
-    .header(HeaderName::from_static("ratelimit"), text(format!("\"{name}\";r=0;t={seconds}")))
+    .header(
+        HeaderName::from_static("ratelimit-policy"),
+        text(format!("\"{name}\";q={limit};w={WINDOW_SECONDS}")),
+    )
+    .header(
+        HeaderName::from_static("ratelimit"),
+        text(format!("\"{name}\";r=0;t={seconds}")),
+    )
     .header(HeaderName::from_static("ratelimit-limit"), text(limit.to_string()))
     .header(HeaderName::from_static("ratelimit-remaining"), text("0".to_owned()))
     .header(HeaderName::from_static("ratelimit-reset"), text(seconds.to_string()))
@@ -135,5 +155,13 @@ impl From<ParseError> for Problem {
 /// As FastAPI says it: the location is the byte where reading stopped.
 fn json_fault(code: Code, text: String, offset: usize) -> Problem {
     let loc = vec![Step::Name("body"), Step::Index(offset)];
-    Problem::faults(code, vec![Fault { kind: "json_invalid", loc, msg: text, input: Value::Object(Map::new()) }])
+    Problem::faults(
+        code,
+        vec![Fault {
+            kind: "json_invalid",
+            loc,
+            msg: text,
+            input: Value::Object(Map::new()),
+        }],
+    )
 }

@@ -22,13 +22,22 @@ pub(crate) struct Faults(Vec<Fault>);
 
 impl Faults {
     pub(crate) fn add(&mut self, kind: &'static str, loc: Vec<Step>, msg: impl Into<String>, input: &Value) {
-        self.0.push(Fault { kind, loc, msg: msg.into(), input: shown(input) });
+        self.0.push(Fault {
+            kind,
+            loc,
+            msg: msg.into(),
+            input: shown(input),
+        });
     }
 
     /// # Errors
     /// 422 with all faults, if there is one.
     pub(crate) fn none(self) -> Result<(), Problem> {
-        if self.0.is_empty() { Ok(()) } else { Err(Problem::faults(Code::InvalidRequest, self.0)) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::faults(Code::InvalidRequest, self.0))
+        }
     }
 }
 
@@ -59,7 +68,11 @@ fn at(name: &'static str) -> Vec<Step> {
 }
 
 /// A field that is a string, null or absent.
-pub(crate) fn optional_string(fields: &mut Map<String, Value>, name: &'static str, faults: &mut Faults) -> Option<String> {
+pub(crate) fn optional_string(
+    fields: &mut Map<String, Value>,
+    name: &'static str,
+    faults: &mut Faults,
+) -> Option<String> {
     match fields.remove(name) {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) => Some(text),
@@ -79,11 +92,24 @@ pub(crate) fn optional_number(fields: &mut Map<String, Value>, name: &'static st
 }
 
 /// A field that is a number of at least `least`, or absent.
-pub(crate) fn number_at_least(fields: &mut Map<String, Value>, name: &'static str, default: f64, least: f64, faults: &mut Faults) -> f64 {
-    let Some(value) = fields.remove(name) else { return default };
+pub(crate) fn number_at_least(
+    fields: &mut Map<String, Value>,
+    name: &'static str,
+    default: f64,
+    least: f64,
+    faults: &mut Faults,
+) -> f64 {
+    let Some(value) = fields.remove(name) else {
+        return default;
+    };
     match number(&value, name, faults) {
         Some(number) if number < least => {
-            faults.add("greater_than_equal", at(name), format!("Input should be greater than or equal to {least}"), &value);
+            faults.add(
+                "greater_than_equal",
+                at(name),
+                format!("Input should be greater than or equal to {least}"),
+                &value,
+            );
             default
         }
         Some(number) => number,
@@ -108,7 +134,12 @@ fn number(value: &Value, name: &'static str, faults: &mut Faults) -> Option<f64>
         }
         Err(_) => {
             let kind = if parsing { "float_parsing" } else { "float_type" };
-            faults.add(kind, at(name), "Input should be a valid number, unable to parse string as a number", value);
+            faults.add(
+                kind,
+                at(name),
+                "Input should be a valid number, unable to parse string as a number",
+                value,
+            );
             None
         }
     }
@@ -122,14 +153,32 @@ pub(crate) fn integer_within(
     (least, most): (u32, u32),
     faults: &mut Faults,
 ) -> u32 {
-    let Some(value) = fields.remove(name) else { return default };
-    let Some(whole) = integer(&value, name, faults) else { return default };
+    let Some(value) = fields.remove(name) else {
+        return default;
+    };
+    let Some(whole) = integer(&value, name, faults) else {
+        return default;
+    };
     if whole < f64::from(least) {
-        faults.add("greater_than_equal", at(name), format!("Input should be greater than or equal to {least}"), &value);
+        faults.add(
+            "greater_than_equal",
+            at(name),
+            format!("Input should be greater than or equal to {least}"),
+            &value,
+        );
     } else if whole > f64::from(most) {
-        faults.add("less_than_equal", at(name), format!("Input should be less than or equal to {most}"), &value);
+        faults.add(
+            "less_than_equal",
+            at(name),
+            format!("Input should be less than or equal to {most}"),
+            &value,
+        );
     } else {
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and within two u32")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "whole, and within two u32"
+        )]
         return whole as u32;
     }
     default

@@ -99,7 +99,11 @@ pub(crate) enum AccessLevel {
 impl AccessLevel {
     /// Twilight for verified nodes, else the tier.
     pub(crate) fn of(standing: &Standing) -> AccessLevel {
-        if standing.verified { AccessLevel::Twilight } else { AccessLevel::from(standing.tier) }
+        if standing.verified {
+            AccessLevel::Twilight
+        } else {
+            AccessLevel::from(standing.tier)
+        }
     }
 }
 

@@ -54,7 +54,12 @@ pub(super) struct Arriving {
 
 impl Arriving {
     pub(super) fn new(body: Incoming, limit: Duration) -> Arriving {
-        Arriving { body, limit, deadline: Instant::now() + limit, timer: None }
+        Arriving {
+            body,
+            limit,
+            deadline: Instant::now() + limit,
+            timer: None,
+        }
     }
 }
 
@@ -62,14 +67,19 @@ impl HttpBody for Arriving {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
         }
         let deadline = self.deadline;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if timer.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(BodyError::Late { limit_ms: self.limit.as_millis() })));
+            return Poll::Ready(Some(Err(BodyError::Late {
+                limit_ms: self.limit.as_millis(),
+            })));
         }
         Poll::Pending
     }
@@ -99,7 +109,10 @@ impl HttpBody for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 

@@ -117,7 +117,10 @@ impl Settings {
             return Err(format!("{name} is 0, which would refuse every caller; use at least 1"));
         }
         if self.head_bytes_max < HEAD_BYTES_MIN {
-            return Err(format!("head_bytes_max is {}; use at least {HEAD_BYTES_MIN}", self.head_bytes_max));
+            return Err(format!(
+                "head_bytes_max is {}; use at least {HEAD_BYTES_MIN}",
+                self.head_bytes_max
+            ));
         }
         Ok(())
     }
@@ -146,7 +149,14 @@ pub async fn serve(
     settings.validate().expect("the caller validated the settings");
     let drain = Duration::from_millis(settings.drain_ms_max);
     let (stopping, stopped) = watch::channel(false);
-    let host = Arc::new(Host { settings, router, unreadable, crowd: Mutex::default(), connections, stopped });
+    let host = Arc::new(Host {
+        settings,
+        router,
+        unreadable,
+        crowd: Mutex::default(),
+        connections,
+        stopped,
+    });
     let mut conversations = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
@@ -169,7 +179,10 @@ pub async fn serve(
     let _heard = stopping.send(true);
     let drained = async { while conversations.join_next().await.is_some() {} };
     if time::timeout(drain, drained).await.is_err() {
-        tracing::warn!(cut = conversations.len(), "requests were still in flight at the end of the drain time");
+        tracing::warn!(
+            cut = conversations.len(),
+            "requests were still in flight at the end of the drain time"
+        );
         conversations.shutdown().await;
     }
 }
@@ -177,7 +190,10 @@ pub async fn serve(
 /// A caller that left before we came is nothing; running out of descriptors passes only with time.
 async fn accept_failed(error: &io::Error) {
     const PAUSE: Duration = Duration::from_millis(200);
-    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted) {
+    if matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    ) {
         return;
     }
     tracing::warn!(%error, "cannot accept connections; trying again");
@@ -222,7 +238,10 @@ impl Place {
         crowd.by_address.insert(address, here + 1);
         drop(crowd);
         host.connections.increment(1.0);
-        Some(Place { host: Arc::clone(host), address })
+        Some(Place {
+            host: Arc::clone(host),
+            address,
+        })
     }
 }
 
@@ -254,7 +273,12 @@ async fn converse(host: Arc<Host>, stream: TcpStream, peer: SocketAddr, place: P
 }
 
 /// Answers requests until either side ends the conversation. The wire is closed for writing when this returns.
-async fn answer_all(host: &Host, wire: Wire, phase: Arc<Phase>, peer: SocketAddr) -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn answer_all(
+    host: &Host,
+    wire: Wire,
+    phase: Arc<Phase>,
+    peer: SocketAddr,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     let body_time = Duration::from_millis(host.settings.body_ms_max);
     let service = service_fn(|request: Request<Incoming>| {
         let turn = Phase::begin(&phase);

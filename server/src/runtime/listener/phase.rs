@@ -47,7 +47,14 @@ impl Phase {
         Phase {
             head: Duration::from_millis(settings.head_ms_max),
             idle: Duration::from_millis(settings.idle_ms_max),
-            state: Mutex::new(State { in_flight: 0, since: Instant::now(), reading_head: true, h2: false, stopping: false, waiting: None }),
+            state: Mutex::new(State {
+                in_flight: 0,
+                since: Instant::now(),
+                reading_head: true,
+                h2: false,
+                stopping: false,
+                waiting: None,
+            }),
         }
     }
 
@@ -57,7 +64,9 @@ impl Phase {
         state.in_flight += 1;
         state.reading_head = false;
         drop(state);
-        Turn { phase: Arc::clone(phase) }
+        Turn {
+            phase: Arc::clone(phase),
+        }
     }
 
     /// Bytes came from the caller.

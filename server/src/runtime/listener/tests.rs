@@ -23,28 +23,52 @@ use super::*;
 const LONG: Duration = Duration::from_secs(20);
 
 fn quick() -> Settings {
-    Settings { head_ms_max: 400, body_ms_max: 400, idle_ms_max: 1_200, write_ms_max: 400, drain_ms_max: 1_000, ..Settings::default() }
+    Settings {
+        head_ms_max: 400,
+        body_ms_max: 400,
+        idle_ms_max: 1_200,
+        write_ms_max: 400,
+        drain_ms_max: 1_000,
+        ..Settings::default()
+    }
 }
 
 fn routes() -> Router {
     Router::new()
-        .route("/", get(async |Extension(Peer(peer)): Extension<Peer>| format!("hello {}", peer.ip())))
-        .route("/slow", get(async || {
-            time::sleep(Duration::from_millis(700)).await;
-            "slow"
-        }))
-        .route("/stuck", get(async || {
-            time::sleep(LONG).await;
-            "never"
-        }))
+        .route(
+            "/",
+            get(async |Extension(Peer(peer)): Extension<Peer>| format!("hello {}", peer.ip())),
+        )
+        .route(
+            "/slow",
+            get(async || {
+                time::sleep(Duration::from_millis(700)).await;
+                "slow"
+            }),
+        )
+        .route(
+            "/stuck",
+            get(async || {
+                time::sleep(LONG).await;
+                "never"
+            }),
+        )
         .route("/large", get(async || "x".repeat(64 * 1024 * 1024)))
         .route("/unread", post(async || StatusCode::PAYLOAD_TOO_LARGE))
-        .route("/echo", post(async |body: Body| match axum::body::to_bytes(body, usize::MAX).await {
-            Ok(bytes) => (StatusCode::OK, bytes),
-            Err(error) => {
-                (if BodyError::late(&error).is_some() { StatusCode::REQUEST_TIMEOUT } else { StatusCode::BAD_REQUEST }, Bytes::new())
-            }
-        }))
+        .route(
+            "/echo",
+            post(async |body: Body| match axum::body::to_bytes(body, usize::MAX).await {
+                Ok(bytes) => (StatusCode::OK, bytes),
+                Err(error) => (
+                    if BodyError::late(&error).is_some() {
+                        StatusCode::REQUEST_TIMEOUT
+                    } else {
+                        StatusCode::BAD_REQUEST
+                    },
+                    Bytes::new(),
+                ),
+            }),
+        )
 }
 
 struct Served {
@@ -58,7 +82,9 @@ async fn served(settings: Settings) -> Served {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let refusal: Unreadable = |status| format!("{{\"status\":{status}}}");
-    let task = tokio::spawn(serve(listener, routes(), settings, refusal, Gauge::noop(), async { drop(stopped.await) }));
+    let task = tokio::spawn(serve(listener, routes(), settings, refusal, Gauge::noop(), async {
+        drop(stopped.await)
+    }));
     Served { address, stop, task }
 }
 
@@ -75,7 +101,9 @@ impl Served {
     }
 
     async fn answers(&self) -> bool {
-        self.exchange(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.starts_with("HTTP/1.1 200")
+        self.exchange(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 200")
     }
 }
 
@@ -103,7 +131,12 @@ async fn one_answer(stream: &mut TcpStream) -> String {
         assert_eq!(stream.read(&mut byte).await.unwrap(), 1, "closed after {text:?}");
         text.push(char::from(byte[0]));
     }
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap()
+        .parse()
+        .unwrap();
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.unwrap();
     text + &String::from_utf8(body).unwrap()
@@ -170,7 +203,10 @@ async fn a_dribbled_head_is_cut_in_its_time() {
         };
         assert!(!matches!(cut, Ok(1..)), "no answer to half a head");
         let took = began.elapsed();
-        assert!(took >= Duration::from_millis(380) && took < Duration::from_secs(5), "{start:?} was cut after {took:?}");
+        assert!(
+            took >= Duration::from_millis(380) && took < Duration::from_secs(5),
+            "{start:?} was cut after {took:?}"
+        );
     }
     assert!(served.answers().await);
 }
@@ -188,7 +224,11 @@ async fn a_second_head_on_a_kept_connection_has_its_own_time() {
     let began = Instant::now();
     stream.write_all(b"GET /").await.unwrap();
     assert_eq!(rest(&mut stream).await, "");
-    assert!(began.elapsed() < Duration::from_millis(1_000), "a head's time, not that of idleness: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(1_000),
+        "a head's time, not that of idleness: {:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -200,14 +240,20 @@ async fn an_idle_connection_is_closed_in_its_time() {
     let began = Instant::now();
     assert_eq!(rest(&mut stream).await, "");
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(1_100) && took < Duration::from_secs(6), "closed after {took:?}");
+    assert!(
+        took >= Duration::from_millis(1_100) && took < Duration::from_secs(6),
+        "closed after {took:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_dribbled_body_is_late() {
     let served = served(quick()).await;
     let mut stream = served.connect().await;
-    stream.write_all(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n")
+        .await
+        .unwrap();
     let (mut reader, mut writer) = stream.split();
     let dribble = async {
         for _ in 0..200 {
@@ -223,17 +269,30 @@ async fn a_dribbled_body_is_late() {
 
 #[tokio::test]
 async fn a_slow_answer_is_no_idle_connection() {
-    let settings = Settings { idle_ms_max: 300, head_ms_max: 300, ..quick() };
+    let settings = Settings {
+        idle_ms_max: 300,
+        head_ms_max: 300,
+        ..quick()
+    };
     let served = served(settings).await;
-    let answer = served.exchange(b"GET /slow HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    let answer = served
+        .exchange(b"GET /slow HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .await;
     assert!(answer.ends_with("slow"), "{answer}");
 }
 
 #[tokio::test]
 async fn a_caller_that_does_not_read_its_answer_loses_its_place() {
-    let served = served(Settings { connections_max: 1, ..quick() }).await;
+    let served = served(Settings {
+        connections_max: 1,
+        ..quick()
+    })
+    .await;
     let mut greedy = served.connect().await;
-    greedy.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    greedy
+        .write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
     time::sleep(Duration::from_millis(100)).await;
     assert!(!served.answers().await, "the place is taken");
     let began = Instant::now();
@@ -246,7 +305,11 @@ async fn a_caller_that_does_not_read_its_answer_loses_its_place() {
 #[tokio::test]
 async fn many_silent_connections_do_not_keep_others_out() {
     const SILENT: usize = 300;
-    let served = served(Settings { connections_max: SILENT + 10, ..quick() }).await;
+    let served = served(Settings {
+        connections_max: SILENT + 10,
+        ..quick()
+    })
+    .await;
     let mut silent = Vec::new();
     for _ in 0..SILENT {
         silent.push(served.connect().await);
@@ -260,7 +323,11 @@ async fn many_silent_connections_do_not_keep_others_out() {
 
 #[tokio::test]
 async fn one_over_the_limit_is_closed_at_once_and_the_next_free_place_is_taken() {
-    let served = served(Settings { connections_max: 2, ..Settings::default() }).await;
+    let served = served(Settings {
+        connections_max: 2,
+        ..Settings::default()
+    })
+    .await;
     let first = served.connect().await;
     let mut second = served.connect().await;
     second.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
@@ -276,7 +343,11 @@ async fn one_over_the_limit_is_closed_at_once_and_the_next_free_place_is_taken()
 
 #[test]
 fn each_address_has_its_share_and_loopback_all_there_is() {
-    let settings = Settings { connections_max: 10, connections_per_address_max: 2, ..Settings::default() };
+    let settings = Settings {
+        connections_max: 10,
+        connections_per_address_max: 2,
+        ..Settings::default()
+    };
     let (_stop, stopped) = watch::channel(false);
     let host = Host {
         settings,
@@ -314,13 +385,20 @@ async fn heads_that_cannot_be_read_are_refused_with_a_body() {
         let answer = served.exchange(request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
-        assert!(answer.ends_with(&format!("\r\n\r\n{{\"status\":{status}}}")), "{answer}");
+        assert!(
+            answer.ends_with(&format!("\r\n\r\n{{\"status\":{status}}}")),
+            "{answer}"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_early_answer_reaches_a_caller_that_is_still_sending() {
-    let served = served(Settings { body_ms_max: 10_000, ..quick() }).await;
+    let served = served(Settings {
+        body_ms_max: 10_000,
+        ..quick()
+    })
+    .await;
     let mut request = b"POST /unread HTTP/1.1\r\nhost: a\r\ncontent-length: 8000000\r\n\r\n".to_vec();
     request.resize(request.len() + 8_000_000, b'x');
     for _ in 0..5 {
@@ -333,14 +411,20 @@ async fn an_early_answer_reaches_a_caller_that_is_still_sending() {
 async fn stopping_lets_requests_in_flight_end_and_nobody_else_in() {
     let served = served(quick()).await;
     let mut working = served.connect().await;
-    working.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    working
+        .write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
     let mut idle = served.connect().await;
     idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     one_answer(&mut idle).await;
     served.stop.send(()).unwrap();
     assert!(rest(&mut working).await.ends_with("slow"));
     assert_eq!(rest(&mut idle).await, "");
-    time::timeout(LONG, served.task).await.expect("the listener ends").unwrap();
+    time::timeout(LONG, served.task)
+        .await
+        .expect("the listener ends")
+        .unwrap();
     assert!(TcpStream::connect(served.address).await.is_err());
 }
 
@@ -348,19 +432,31 @@ async fn stopping_lets_requests_in_flight_end_and_nobody_else_in() {
 async fn stopping_does_not_wait_for_ever() {
     let served = served(quick()).await;
     let mut stuck = served.connect().await;
-    stuck.write_all(b"GET /stuck HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    stuck
+        .write_all(b"GET /stuck HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
     time::sleep(Duration::from_millis(100)).await;
     let began = Instant::now();
     served.stop.send(()).unwrap();
-    time::timeout(LONG, served.task).await.expect("the listener ends").unwrap();
+    time::timeout(LONG, served.task)
+        .await
+        .expect("the listener ends")
+        .unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[test]
 fn settings_that_would_refuse_everybody_are_refused() {
     assert_eq!(Settings::default().validate(), Ok(()));
-    let zero = Settings { idle_ms_max: 0, ..Settings::default() };
+    let zero = Settings {
+        idle_ms_max: 0,
+        ..Settings::default()
+    };
     assert!(zero.validate().unwrap_err().contains("idle_ms_max"));
-    let small = Settings { head_bytes_max: 100, ..Settings::default() };
+    let small = Settings {
+        head_bytes_max: 100,
+        ..Settings::default()
+    };
     assert!(small.validate().unwrap_err().contains("head_bytes_max"));
 }

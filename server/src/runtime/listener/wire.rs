@@ -72,7 +72,12 @@ impl Alarm {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream, phase: Arc<Phase>, settings: &Settings, unreadable: Unreadable) -> (Wire, Remains) {
+    pub(super) fn new(
+        stream: TcpStream,
+        phase: Arc<Phase>,
+        settings: &Settings,
+        unreadable: Unreadable,
+    ) -> (Wire, Remains) {
         let (half, writer) = stream.into_split();
         let reader = Arc::new(Mutex::new(Reader { half, ended: false }));
         let wire = Wire {
@@ -108,12 +113,17 @@ impl Wire {
     /// hyper answers a head that it cannot read by itself, with an empty body, and closes. Such an answer is the only one
     /// written with no request in flight that is a whole HTTP/1 head without content type.
     fn is_bare_refusal(&self, bytes: &[u8]) -> Option<u16> {
-        let head = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?;
+        let head = bytes
+            .strip_prefix(b"HTTP/1.1 ")
+            .or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?;
         if self.phase.busy() || !head.starts_with(b"4") || !head.ends_with(b"\r\n\r\n") {
             return None;
         }
         let head = std::str::from_utf8(head).ok()?;
-        if head.lines().any(|line| line.len() >= 13 && line.as_bytes()[..13].eq_ignore_ascii_case(b"content-type:")) {
+        if head
+            .lines()
+            .any(|line| line.len() >= 13 && line.as_bytes()[..13].eq_ignore_ascii_case(b"content-type:"))
+        {
             return None;
         }
         head.get(..3)?.parse().ok()
@@ -136,16 +146,27 @@ impl Wire {
             self.writing.silence();
             return progress;
         }
-        let at = self.writing.0.as_ref().map_or_else(|| Instant::now() + self.write_limit, |(at, _)| *at);
+        let at = self
+            .writing
+            .0
+            .as_ref()
+            .map_or_else(|| Instant::now() + self.write_limit, |(at, _)| *at);
         if self.writing.rings(at, context) {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the caller does not read its answer")));
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the caller does not read its answer",
+            )));
         }
         Poll::Pending
     }
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
         let read = {
@@ -173,7 +194,10 @@ impl AsyncRead for Wire {
                     return Poll::Ready(match verdict {
                         // End of input: hyper closes an idle connection without complaint.
                         Verdict::Close => Ok(()),
-                        Verdict::Cut => Err(io::Error::new(io::ErrorKind::TimedOut, "the request head did not arrive in time")),
+                        Verdict::Cut => Err(io::Error::new(
+                            io::ErrorKind::TimedOut,
+                            "the request head did not arrive in time",
+                        )),
                     });
                 }
             }
@@ -197,7 +221,11 @@ impl AsyncWrite for Wire {
         this.watch(progress, context)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if let [only] = parts
             && this.is_bare_refusal(only).is_some()
@@ -239,11 +267,18 @@ impl AsyncWrite for Wire {
 fn refusal(bare: &[u8], body: &str) -> Vec<u8> {
     let bare = String::from_utf8_lossy(bare);
     let mut whole = String::with_capacity(bare.len() + body.len() + 64);
-    for line in bare.trim_end().lines().filter(|line| !line.to_ascii_lowercase().starts_with("content-length")) {
+    for line in bare
+        .trim_end()
+        .lines()
+        .filter(|line| !line.to_ascii_lowercase().starts_with("content-length"))
+    {
         whole.push_str(line);
         whole.push_str("\r\n");
     }
-    whole.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+    whole.push_str(&format!(
+        "content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    ));
     whole.into_bytes()
 }
 
@@ -251,7 +286,9 @@ fn refusal(bare: &[u8], body: &str) -> Vec<u8> {
 /// it, and the caller would lose the answer that tells it why (a 413, say). At most five seconds.
 pub(super) async fn linger(remains: Remains) {
     const TIME: Duration = Duration::from_secs(5);
-    let Some(reader) = Arc::into_inner(remains.reader) else { return };
+    let Some(reader) = Arc::into_inner(remains.reader) else {
+        return;
+    };
     let Reader { mut half, ended } = reader.into_inner();
     if ended {
         return;
