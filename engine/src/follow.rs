@@ -49,27 +49,44 @@ impl Follower {
     ) -> Result<Follower, FollowError> {
         // Claimed before the reader looks, so that nothing is retired in between.
         let claim = log.register(name, after);
-        Ok(Follower { reader: log.reader(after)?, committed, claim })
+        Ok(Follower {
+            reader: log.reader(after)?,
+            committed,
+            claim,
+        })
     }
 
     /// The next batch; `None` when there is none yet: wait on [`crate::Engine::committed`] and ask again.
     ///
     /// # Errors
     /// [`FollowError`]; the position is unchanged.
-    #[expect(clippy::should_implement_trait, reason = "it goes on after None, which an iterator does not promise")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it goes on after None, which an iterator does not promise"
+    )]
     pub fn next(&mut self) -> Result<Option<Followed>, FollowError> {
         if self.reader.position() >= *self.committed.borrow() {
             return Ok(None);
         }
-        let Some(entry) = self.reader.next()? else { return Ok(None) };
+        let Some(entry) = self.reader.next()? else {
+            return Ok(None);
+        };
         let lsn = entry.lsn;
         if entry.header != record::KIND_WRITES {
-            return Err(FollowError::Unreadable { lsn, reason: format!("it is of kind {}", entry.header) });
+            return Err(FollowError::Unreadable {
+                lsn,
+                reason: format!("it is of kind {}", entry.header),
+            });
         }
         let mut changes = Vec::new();
-        record::read(&entry.body, &mut changes)
-            .map_err(|error| FollowError::Unreadable { lsn, reason: error.to_string() })?;
-        Ok(Some(Followed { lsn, writes: changes.iter().map(Change::to_write).collect() }))
+        record::read(&entry.body, &mut changes).map_err(|error| FollowError::Unreadable {
+            lsn,
+            reason: error.to_string(),
+        })?;
+        Ok(Some(Followed {
+            lsn,
+            writes: changes.iter().map(Change::to_write).collect(),
+        }))
     }
 
     /// LSN of the last batch handed out, or where following began.

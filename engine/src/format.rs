@@ -25,7 +25,9 @@ const STEPS: [Step; CURRENT as usize - 1] = [];
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
     /// A newer build wrote it.
-    #[error("the data are of format version {found}, written by a newer build; this one reads up to version {known}: start the newer build")]
+    #[error(
+        "the data are of format version {found}, written by a newer build; this one reads up to version {known}: start the newer build"
+    )]
     Newer {
         /// The version found.
         found: u32,
@@ -47,14 +49,20 @@ pub fn upgrade(store: &dyn Store) -> Result<(), FormatError> {
 
 fn upgrade_by(store: &dyn Store, steps: &[Step]) -> Result<(), FormatError> {
     let known = u32::try_from(steps.len()).expect("a handful of steps") + 1;
-    let Some(meta::Format(found)) = meta::read(store, meta::FORMAT)? else { return Ok(()) };
+    let Some(meta::Format(found)) = meta::read(store, meta::FORMAT)? else {
+        return Ok(());
+    };
     if found > known || found == 0 {
         return Err(FormatError::Newer { found, known });
     }
     for (version, step) in (found + 1..).zip(&steps[found as usize - 1..]) {
         step(store)?;
         let value = codec::encode(&meta::Format(version));
-        store.write(&[Change { family: Family::Meta, key: meta::FORMAT, value: Some(&value) }])?;
+        store.write(&[Change {
+            family: Family::Meta,
+            key: meta::FORMAT,
+            value: Some(&value),
+        }])?;
         store.flush()?;
     }
     Ok(())
@@ -74,7 +82,11 @@ mod tests {
     fn add_letter(store: &dyn Store) -> Result<(), Error> {
         let mut text = store.get(Family::Meta, b"text")?.unwrap_or_default();
         text.push(b'a' + u8::try_from(text.len()).unwrap());
-        store.write(&[Change { family: Family::Meta, key: b"text", value: Some(&text) }])
+        store.write(&[Change {
+            family: Family::Meta,
+            key: b"text",
+            value: Some(&text),
+        }])
     }
 
     #[test]

@@ -9,15 +9,8 @@ use wal::{Lsn, storage::Storage};
 use crate::{
     clock::Clock,
     commit::{
-        Batch, Durability, Pending,
-        applier::Progress,
-        committer::Parts,
-        flusher,
-        merge::Merger,
-        queue::Queue,
-        space::Space,
-        stop::Stop,
-        threads::Threads,
+        Batch, Durability, GROUP_BYTES_MAX, Pending, applier::Progress, committer::Parts, flusher, merge::Merger,
+        queue::Queue, space::Space, stop::Stop, threads::Threads,
     },
     crdt,
     follow::{FollowError, Follower},
@@ -79,7 +72,9 @@ impl Settings {
     pub fn validate(&self) -> Result<(), String> {
         if self.free_soft_bytes < self.free_hard_bytes {
             let (soft, hard) = (self.free_soft_bytes, self.free_hard_bytes);
-            return Err(format!("free_soft_bytes ({soft}) must not be below free_hard_bytes ({hard})"));
+            return Err(format!(
+                "free_soft_bytes ({soft}) must not be below free_hard_bytes ({hard})"
+            ));
         }
         if self.flush_log_bytes == 0 || self.queue_bytes_max == 0 {
             return Err("flush_log_bytes and queue_bytes_max must be above 0".to_owned());
@@ -125,10 +120,18 @@ impl Environment {
     ) -> Result<Environment, OpenError> {
         let log = wal::storage::Disk::open(directory.join("log"))
             .map_err(|error| OpenError::Refused(format!("{}: {error}", directory.join("log").display())))?;
-        let settings =
-            rocks::Settings { block_cache_bytes: settings.block_cache_bytes, flush_log_bytes: settings.flush_log_bytes };
+        let settings = rocks::Settings {
+            block_cache_bytes: settings.block_cache_bytes,
+            flush_log_bytes: settings.flush_log_bytes,
+        };
         let store = rocks::Rocks::open(&directory.join("db"), &settings)?;
-        Ok(Environment { node: node.to_owned(), clock, entropy, log: Arc::new(log), store: Arc::new(store) })
+        Ok(Environment {
+            node: node.to_owned(),
+            clock,
+            entropy,
+            log: Arc::new(log),
+            store: Arc::new(store),
+        })
     }
 }
 
@@ -175,9 +178,19 @@ impl Engine {
             let refusal = format!("the node name {node:?} must have 1 to {NODE_BYTES_MAX} bytes");
             return Err(OpenError::Refused(refusal));
         }
-        let Recovered { identity, context_key, log, replayed_bytes, applied } =
-            recovery::recover(&settings, &environment)?;
-        let Environment { clock, log: storage, store, .. } = environment;
+        let Recovered {
+            identity,
+            context_key,
+            log,
+            replayed_bytes,
+            applied,
+        } = recovery::recover(&settings, &environment)?;
+        let Environment {
+            clock,
+            log: storage,
+            store,
+            ..
+        } = environment;
         let actors = Arc::new(meta::actors(&*store)?);
         let issued = meta::read(&*store, meta::ISSUED)?.unwrap_or_default();
         let stop = Arc::new(Stop::new());
@@ -193,14 +206,26 @@ impl Engine {
             space,
             progress: Arc::clone(&progress),
             stop: Arc::clone(&stop),
+            group_bytes_max: GROUP_BYTES_MAX.min(settings.log().group_bytes_max / 2),
             flush_log_bytes: settings.flush_log_bytes,
             unflushed_bytes: replayed_bytes,
         };
         let threads = Threads::start(parts, &store)
             .map_err(|error| OpenError::Refused(format!("the engine's threads cannot be started: {error}")))?;
         let threads = Mutex::new(Some(threads));
-        let shared = Shared { queue, stop, progress, actors, store, identity, context_key, threads };
-        Ok(Engine { shared: Arc::new(shared) })
+        let shared = Shared {
+            queue,
+            stop,
+            progress,
+            actors,
+            store,
+            identity,
+            context_key,
+            threads,
+        };
+        Ok(Engine {
+            shared: Arc::new(shared),
+        })
     }
 
     /// The door: queues `batch` and returns at once. The batch is carried out whether or not the answer is waited for.
@@ -219,8 +244,13 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read or the state is damaged.
     pub fn concept(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<crdt::State>, store::Error> {
-        let bytes = self.shared.store.get(Family::Concepts, &concepts::key(namespace, key))?;
-        bytes.map(|bytes| Ok(concepts::decode(&bytes, &self.shared.actors)?)).transpose()
+        let bytes = self
+            .shared
+            .store
+            .get(Family::Concepts, &concepts::key(namespace, key))?;
+        bytes
+            .map(|bytes| Ok(concepts::decode(&bytes, &self.shared.actors)?))
+            .transpose()
     }
 
     /// Concepts with `prefix`, in key order, strictly after `after`; visits until `visit` returns false. Tombstones included.
@@ -242,19 +272,23 @@ impl Engine {
             None => from,
         };
         let mut damage = None;
-        self.shared.store.scan(Family::Concepts, &from, to.as_deref(), &mut |key, value| {
-            match concepts::decode(value, &self.shared.actors) {
+        self.shared.store.scan(
+            Family::Concepts,
+            &from,
+            to.as_deref(),
+            &mut |key, value| match concepts::decode(value, &self.shared.actors) {
                 Ok(state) => visit(&key[concepts::PREFIX_BYTES..], state),
                 Err(error) => {
                     damage = Some(error);
                     false
                 }
-            }
-        })?;
+            },
+        )?;
         damage.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// The last LSN that is both synced and applied.
+    /// The last LSN that is both synced and applied. Copy what `borrow` shows and let go of it at once: the engine cannot
+    /// publish while it is held.
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<Lsn> {
         self.shared.progress.committed()
@@ -304,7 +338,9 @@ impl Engine {
     /// When the engine had stopped by itself, or the flush failed: the log has everything, the next opening replays it.
     pub fn close(&self) -> Result<(), OpenError> {
         self.shared.queue.close();
-        let Some(threads) = self.shared.threads.lock().take() else { return Ok(()) };
+        let Some(threads) = self.shared.threads.lock().take() else {
+            return Ok(());
+        };
         let Some(mut log) = threads.join() else {
             let reason = self.shared.stop.reason().unwrap_or_default();
             return Err(OpenError::Refused(format!("the engine had stopped: {reason}")));

@@ -51,21 +51,37 @@ pub(crate) fn recover(settings: &Settings, environment: &Environment) -> Result<
         None => first_start(store, environment)?,
     };
     let applied = meta::applied(store)?;
-    let log_settings = wal::Settings { verify_above: meta::applied_durably(store)?, ..settings.log() };
+    let log_settings = wal::Settings {
+        verify_above: meta::applied_durably(store)?,
+        ..settings.log()
+    };
     let owner = codec::encode(&identity);
     let (mut log, found) = Log::open(Arc::clone(&environment.log), log_settings, &owner)?;
     check_owner(&identity, &found.owner)?;
     if found.truncated_bytes > 0 {
-        tracing::info!(bytes = found.truncated_bytes, "an unacknowledged tail of the log was dropped");
+        tracing::info!(
+            bytes = found.truncated_bytes,
+            "an unacknowledged tail of the log was dropped"
+        );
     }
     if found.last < applied {
         // Never so as long as every flush follows a sync. LSNs are not reused, so whoever follows the log sees a hole.
-        tracing::error!(log = found.last.0, store = applied.0, "bug: the store is ahead of the log; the log goes on behind it");
+        tracing::error!(
+            log = found.last.0,
+            store = applied.0,
+            "bug: the store is ahead of the log; the log goes on behind it"
+        );
         log.skip_past(applied)?;
     }
     let replayed_bytes = replay(&log, store, applied)?;
     let applied = log.last();
-    Ok(Recovered { identity, context_key, log, replayed_bytes, applied })
+    Ok(Recovered {
+        identity,
+        context_key,
+        log,
+        replayed_bytes,
+        applied,
+    })
 }
 
 fn known(
@@ -80,7 +96,9 @@ fn known(
         )));
     }
     let Some(context_key) = meta::read(store, meta::CONTEXT_KEY)? else {
-        return Err(OpenError::Refused("the store is damaged: the secret for context tokens is missing".to_owned()));
+        return Err(OpenError::Refused(
+            "the store is damaged: the secret for context tokens is missing".to_owned(),
+        ));
     };
     Ok((identity, context_key))
 }
@@ -98,15 +116,22 @@ fn first_start(store: &dyn Store, environment: &Environment) -> Result<(Identity
     for chunk in cluster.chunks_mut(8).chain(key.chunks_mut(8)) {
         chunk.copy_from_slice(&entropy().to_le_bytes());
     }
-    let identity = Identity { node: environment.node.clone(), incarnation: entropy(), cluster };
+    let identity = Identity {
+        node: environment.node.clone(),
+        incarnation: entropy(),
+        cluster,
+    };
     let context_key = ContextKey(key);
     let records = [
         (meta::FORMAT, codec::encode(&meta::Format(format::CURRENT))),
         (meta::IDENTITY, codec::encode(&identity)),
         (meta::CONTEXT_KEY, codec::encode(&context_key)),
     ];
-    let changes =
-        records.each_ref().map(|(key, value)| Change { family: Family::Meta, key, value: Some(value.as_slice()) });
+    let changes = records.each_ref().map(|(key, value)| Change {
+        family: Family::Meta,
+        key,
+        value: Some(value.as_slice()),
+    });
     store.write(&changes)?;
     store.flush()?;
     Ok((identity, context_key))
@@ -161,7 +186,11 @@ fn replay_step(entries: &mut Vec<wal::Entry>, store: &dyn Store) -> Result<(), O
         let unreadable = |error| OpenError::Refused(format!("record {} of the log: {error}", entry.lsn));
         record::read(&entry.body, &mut changes).map_err(unreadable)?;
     }
-    changes.push(Change { family: Family::Meta, key: meta::APPLIED_LSN, value: Some(&applied) });
+    changes.push(Change {
+        family: Family::Meta,
+        key: meta::APPLIED_LSN,
+        value: Some(&applied),
+    });
     store.write(&changes)?;
     entries.clear();
     Ok(())

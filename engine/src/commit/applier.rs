@@ -29,8 +29,8 @@ pub(super) struct Group {
     pub(super) buffer: Vec<u8>,
     pub(super) records: Vec<Range<usize>>,
     pub(super) last: Lsn,
-    pub(super) outcomes: Vec<Outcome>,
-    pub(super) completion: Completion,
+    /// Answers for the callers, with the last group of their round.
+    pub(super) done: Option<(Completion, Vec<Outcome>)>,
 }
 
 /// How far the log and the store have come; shared by the engine's threads.
@@ -44,7 +44,12 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new(log: wal::Handle, applied: Lsn) -> Progress {
         let committed = watch::Sender::new(applied);
-        Progress { log, applied: AtomicU64::new(applied.0), applied_group: AtomicU64::new(0), committed }
+        Progress {
+            log,
+            applied: AtomicU64::new(applied.0),
+            applied_group: AtomicU64::new(0),
+            committed,
+        }
     }
 
     pub(super) fn applied_group(&self) -> u64 {
@@ -77,20 +82,15 @@ impl Progress {
 }
 
 /// The body of the applier thread: ends when the committer does, or with the error that stops the engine.
-pub(super) fn run(
-    groups: &Receiver<Group>,
-    store: &dyn Store,
-    progress: &Progress,
-    stop: &Stop,
-) -> Result<(), String> {
+pub(super) fn run(groups: &Receiver<Group>, store: &dyn Store, progress: &Progress, stop: &Stop) -> Result<(), String> {
     for group in groups {
         if !group.records.is_empty() {
             // Stopped before the group is dropped, so that its callers learn why.
             apply(&group, store).inspect_err(|reason| stop.stop(reason))?;
         }
         progress.applied(&group);
-        if stop.reason().is_none() {
-            group.completion.finish(group.outcomes);
+        if let (Some((completion, outcomes)), None) = (group.done, stop.reason()) {
+            completion.finish(outcomes);
         }
     }
     Ok(())
@@ -99,9 +99,19 @@ pub(super) fn run(
 fn apply(group: &Group, store: &dyn Store) -> Result<(), String> {
     let mut changes = Vec::with_capacity(group.records.len() * 4);
     for record in &group.records {
-        record::read(&group.buffer[record.clone()], &mut changes).expect("the committer wrote this record a moment ago");
+        record::read(&group.buffer[record.clone()], &mut changes)
+            .expect("the committer wrote this record a moment ago");
     }
     let applied = meta::encode_applied(group.last);
-    changes.push(Change { family: Family::Meta, key: meta::APPLIED_LSN, value: Some(&applied) });
-    store.write(&changes).map_err(|error| format!("records up to {} are in the log but could not be applied: {error}", group.last))
+    changes.push(Change {
+        family: Family::Meta,
+        key: meta::APPLIED_LSN,
+        value: Some(&applied),
+    });
+    store.write(&changes).map_err(|error| {
+        format!(
+            "records up to {} are in the log but could not be applied: {error}",
+            group.last
+        )
+    })
 }

@@ -16,12 +16,13 @@ use std::{
 use wal::{Log, Lsn, Record};
 
 use super::{
-    CommitError,
+    Batch, CommitError,
     applier::{Group, Progress},
     flusher::{Flush, Flushed},
     merge::{Admission, Merged, Merger},
     queue::{Filling, Queue, Work, after},
     record,
+    round::Outcome,
     space::Space,
     stop::Stop,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Committer {
     pub(crate) stop: Arc<Stop>,
     pub(super) applier: SyncSender<Group>,
     pub(super) flusher: Sender<Flush>,
+    /// Groups are closed at this many bytes of records.
+    pub(crate) group_bytes_max: usize,
     pub(crate) flush_log_bytes: u64,
     /// Log written since the last flush began.
     pub(crate) unflushed_bytes: u64,
@@ -55,6 +58,14 @@ pub(crate) struct Committer {
     sent: u64,
 }
 
+/// What became of the first batches of a round.
+enum Written {
+    /// A group in the log, after this LSN.
+    Group(Merged, Lsn),
+    /// Nothing was written; these are the answers.
+    Refused(Vec<Outcome>),
+}
+
 /// What a committer is made of.
 pub(crate) struct Parts {
     pub(crate) queue: Arc<Queue>,
@@ -63,13 +74,24 @@ pub(crate) struct Parts {
     pub(crate) space: Space,
     pub(crate) progress: Arc<Progress>,
     pub(crate) stop: Arc<Stop>,
+    pub(crate) group_bytes_max: usize,
     pub(crate) flush_log_bytes: u64,
     pub(crate) unflushed_bytes: u64,
 }
 
 impl Committer {
     pub(super) fn new(parts: Parts, applier: SyncSender<Group>, flusher: Sender<Flush>) -> Committer {
-        let Parts { queue, log, merger, space, progress, stop, flush_log_bytes, unflushed_bytes } = parts;
+        let Parts {
+            queue,
+            log,
+            merger,
+            space,
+            progress,
+            stop,
+            group_bytes_max,
+            flush_log_bytes,
+            unflushed_bytes,
+        } = parts;
         Committer {
             queue,
             log,
@@ -79,6 +101,7 @@ impl Committer {
             stop,
             applier,
             flusher,
+            group_bytes_max,
             flush_log_bytes,
             unflushed_bytes,
             flush_not_below: 0,
@@ -105,55 +128,119 @@ impl Committer {
         Ok(self.log)
     }
 
+    /// Carries out a round: one group, or more when its batches turn out larger than they looked.
     fn commit(&mut self, filling: Filling) -> Result<(), String> {
-        let Filling { completion, batches, synced, .. } = filling;
-        self.merger.settle(self.progress.applied_group());
-        let number = self.sent + 1;
+        let Filling {
+            completion,
+            batches,
+            synced,
+            ..
+        } = filling;
+        let mut completion = Some(completion);
+        let mut outcomes = Vec::with_capacity(batches.len());
+        let mut rest = &batches[..];
+        while !rest.is_empty() {
+            self.merger.settle(self.progress.applied_group());
+            let number = self.sent + 1;
+            let (mut merged, before) = match self.write_group(rest, number)? {
+                Written::Group(merged, before) => (merged, before),
+                Written::Refused(refused) => {
+                    rest = &rest[refused.len()..];
+                    outcomes.extend(refused);
+                    continue;
+                }
+            };
+            rest = &rest[merged.batches()..];
+            self.sync_or_schedule(synced)?;
+            outcomes.extend(merged.outcomes(before));
+            let Merged { buffer, records, .. } = merged;
+            let done = if rest.is_empty() {
+                completion.take().zip(Some(std::mem::take(&mut outcomes)))
+            } else {
+                None
+            };
+            let group = Group {
+                number,
+                buffer,
+                records,
+                last: self.log.last(),
+                done,
+            };
+            self.sent = number;
+            self.applier
+                .send(group)
+                .map_err(|_| self.fatal(&"the applier has stopped"))?;
+            self.flush_if_due()?;
+        }
+        if let Some(completion) = completion {
+            // The last batches were refused, so no group carries the answers: those before it must be applied first.
+            self.drain_applier();
+            completion.finish(outcomes);
+        }
+        Ok(())
+    }
+
+    /// Merges and appends as many of `batches` as fit into one group.
+    fn write_group(&mut self, batches: &[Batch], number: u64) -> Result<Written, String> {
         let mut admission = self.space.admit(self.to_be_flushed());
-        let (mut merged, before) = loop {
+        let mut batches = batches;
+        loop {
             let start = self.merger.before();
-            let merged = self.merger.merge(&batches, admission, number);
+            let merged = self.merger.merge(batches, admission, number, self.group_bytes_max);
             let error = match self.append(&merged) {
-                Ok(before) => break (merged, before),
-                Err(wal::Error::Full(_)) => match admission {
-                    Admission::All => None,
-                    Admission::OnlyDeletes { .. } if self.space.give_up_reserve() => None,
-                    Admission::OnlyDeletes { free_bytes, needed_bytes } => {
-                        Some(CommitError::NoSpace { free_bytes, needed_bytes })
-                    }
-                },
-                Err(error @ wal::Error::TooLarge { .. }) => Some(CommitError::Invalid(error.to_string())),
-                Err(error) => return Err(self.fatal(&error)),
+                Ok(before) => return Ok(Written::Group(merged, before)),
+                Err(error) => error,
             };
             self.drain_applier();
             self.merger.roll_back(&start);
-            match error {
-                Some(error) => {
-                    completion.finish(merged.refused(&error));
-                    return Ok(());
+            let refusal = match (error, admission) {
+                (wal::Error::Full(_), Admission::All) => {
+                    admission = self.space.only_deletes(self.to_be_flushed());
+                    continue;
                 }
-                None => admission = self.space.only_deletes(self.to_be_flushed()),
-            }
-        };
+                (wal::Error::Full(_), Admission::OnlyDeletes { .. }) if self.space.give_up_reserve() => continue,
+                (
+                    wal::Error::Full(_),
+                    Admission::OnlyDeletes {
+                        free_bytes,
+                        needed_bytes,
+                    },
+                ) => CommitError::NoSpace {
+                    free_bytes,
+                    needed_bytes,
+                },
+                (wal::Error::TooLarge { .. }, _) if merged.batches() > 1 => {
+                    // The last one is the large one: it comes alone next time.
+                    batches = &batches[..merged.batches() - 1];
+                    continue;
+                }
+                (error @ wal::Error::TooLarge { .. }, _) => CommitError::Invalid(error.to_string()),
+                (error, _) => return Err(self.fatal(&error)),
+            };
+            return Ok(Written::Refused(merged.refused(&refusal)));
+        }
+    }
+
+    fn sync_or_schedule(&mut self, synced: bool) -> Result<(), String> {
         let is_overdue = || self.sync_by.is_some_and(|deadline| deadline <= after(Duration::ZERO));
         if synced || self.flushing.is_some() || is_overdue() {
-            self.sync()?;
-        } else {
-            self.sync_by.get_or_insert_with(|| after(BUFFERED_SYNC));
+            return self.sync();
         }
-        let outcomes = merged.outcomes(before);
-        let Merged { buffer, records, .. } = merged;
-        let group = Group { number, buffer, records, last: self.log.last(), outcomes, completion };
-        self.sent = number;
-        self.applier.send(group).map_err(|_| self.fatal(&"the applier has stopped"))?;
-        self.flush_if_due()
+        self.sync_by.get_or_insert_with(|| after(BUFFERED_SYNC));
+        Ok(())
     }
 
     /// Writes the group; returns the LSN before its first record.
     fn append(&mut self, merged: &Merged) -> Result<Lsn, wal::Error> {
         let body = |range: &std::ops::Range<usize>| &merged.buffer[range.clone()];
-        let records: Vec<Record<'_>> =
-            merged.records.iter().map(|range| Record { header: record::KIND_WRITES, body: body(range) }).collect();
+        let records: Vec<Record<'_>> = merged
+            .records
+            .iter()
+            .map(|range| Record {
+                header: record::KIND_WRITES,
+                body: body(range),
+            })
+            .collect();
         let before = self.log.last();
         self.log.append(&records)?;
         self.unflushed_bytes += merged.buffer.len() as u64;
@@ -187,7 +274,11 @@ impl Committer {
     }
 
     fn flush_if_due(&mut self) -> Result<(), String> {
-        let due = if self.space.is_low() { self.flush_log_bytes / LOW_SPACE_FLUSHES } else { self.flush_log_bytes };
+        let due = if self.space.is_low() {
+            self.flush_log_bytes / LOW_SPACE_FLUSHES
+        } else {
+            self.flush_log_bytes
+        };
         if self.flushing.is_some() || self.unflushed_bytes < due.max(self.flush_not_below) {
             return Ok(());
         }
@@ -195,7 +286,9 @@ impl Committer {
         self.space.before_flush(self.unflushed_bytes);
         self.flushing = Some(self.unflushed_bytes);
         self.unflushed_bytes = 0;
-        self.flusher.send(Flush).map_err(|_| self.fatal(&"the flusher has stopped"))
+        self.flusher
+            .send(Flush)
+            .map_err(|_| self.fatal(&"the flusher has stopped"))
     }
 
     fn retire(&mut self, Flushed(outcome): Flushed) -> Result<(), String> {

@@ -51,13 +51,24 @@ struct Draft {
 impl Merged {
     /// What each caller gets, given the LSN before the group's first record.
     pub(super) fn outcomes(&mut self, before: wal::Lsn) -> Vec<Outcome> {
-        let receipt = |draft: Draft| Receipt { lsn: wal::Lsn(before.0 + draft.records as u64), effects: draft.effects };
+        let receipt = |draft: Draft| Receipt {
+            lsn: wal::Lsn(before.0 + draft.records as u64),
+            effects: draft.effects,
+        };
         self.drafts.drain(..).map(|draft| draft.map(receipt)).collect()
+    }
+
+    /// How many batches it holds, refused ones included.
+    pub(super) fn batches(&self) -> usize {
+        self.drafts.len()
     }
 
     /// The group is not written: every batch that would have been gets `error` instead.
     pub(super) fn refused(self, error: &CommitError) -> Vec<Outcome> {
-        self.drafts.into_iter().map(|draft| draft.and_then(|_| Err(error.clone()))).collect()
+        self.drafts
+            .into_iter()
+            .map(|draft| draft.and_then(|_| Err(error.clone())))
+            .collect()
     }
 }
 
@@ -80,12 +91,15 @@ pub(crate) struct Merger {
 /// States that groups not yet applied have written.
 #[derive(Default)]
 struct Pending {
-    states: HashMap<Arc<[u8]>, (u64, Arc<State>), xxhash_rust::xxh3::Xxh3DefaultBuilder>,
+    states: HashMap<Arc<[u8]>, Written, xxhash_rust::xxh3::Xxh3DefaultBuilder>,
     /// Keys by the group that wrote them, so that they can be let go.
     groups: VecDeque<(u64, Vec<Arc<[u8]>>)>,
     /// What the running batch has replaced.
-    undo: Vec<(Arc<[u8]>, Option<(u64, Arc<State>)>)>,
+    undo: Vec<(Arc<[u8]>, Option<Written>)>,
 }
+
+/// A state and the group that wrote it.
+type Written = (u64, Arc<State>);
 
 /// Where a batch began, to go back to.
 struct Mark {
@@ -131,17 +145,30 @@ impl Merger {
 
     /// Where the merger stands, to roll back to.
     pub(super) fn before(&self) -> Before {
-        Before { actors: self.actors.len(), issued: self.issued }
+        Before {
+            actors: self.actors.len(),
+            issued: self.issued,
+        }
     }
 
-    /// Merges `batches` as group number `group`.
-    pub(super) fn merge(&mut self, batches: &[Batch], admission: Admission, group: u64) -> Merged {
+    /// Merges `batches` as group number `group`, as many of them as `bytes_max` of records hold, and at least the first: a
+    /// small operation on a large state writes the whole state.
+    pub(super) fn merge(&mut self, batches: &[Batch], admission: Admission, group: u64, bytes_max: usize) -> Merged {
         let now = self.clock.now();
         let mut records = Vec::with_capacity(batches.len());
         let mut drafts = Vec::with_capacity(batches.len());
-        self.pending.groups.push_back((group, Vec::with_capacity(batches.len())));
+        self.pending
+            .groups
+            .push_back((group, Vec::with_capacity(batches.len())));
         for batch in batches {
-            let mark = Mark { buffer: self.buffer.len(), actors: self.actors.len(), counter: self.counter };
+            if self.buffer.len() >= bytes_max {
+                break;
+            }
+            let mark = Mark {
+                buffer: self.buffer.len(),
+                actors: self.actors.len(),
+                counter: self.counter,
+            };
             match self.batch(batch, admission, now) {
                 Ok(effects) => {
                     self.pending.keep();
@@ -150,7 +177,10 @@ impl Merger {
                     } else {
                         self.buffer.truncate(mark.buffer);
                     }
-                    drafts.push(Ok(Draft { records: records.len(), effects }));
+                    drafts.push(Ok(Draft {
+                        records: records.len(),
+                        effects,
+                    }));
                 }
                 Err(error) => {
                     self.pending.undo();
@@ -165,32 +195,59 @@ impl Merger {
             self.note_issued();
             last.end = self.buffer.len();
         }
-        Merged { buffer: std::mem::take(&mut self.buffer), records, drafts }
+        Merged {
+            buffer: std::mem::take(&mut self.buffer),
+            records,
+            drafts,
+        }
     }
 
     /// What was given out goes with the group's last record: a group is whole on disk or not there.
     fn note_issued(&mut self) {
-        let issued = meta::Issued { counter: self.counter, stamp: self.hybrid.last() };
+        let issued = meta::Issued {
+            counter: self.counter,
+            stamp: self.hybrid.last(),
+        };
         if issued != self.issued {
             let value = codec::encode(&issued);
-            record::push(Change { family: Family::Meta, key: meta::ISSUED, value: Some(&value) }, &mut self.buffer);
+            record::push(
+                Change {
+                    family: Family::Meta,
+                    key: meta::ISSUED,
+                    value: Some(&value),
+                },
+                &mut self.buffer,
+            );
             self.issued = issued;
         }
     }
 
     fn batch(&mut self, batch: &Batch, admission: Admission, now: Timestamp) -> Result<Vec<Effect>, CommitError> {
-        if let Admission::OnlyDeletes { free_bytes, needed_bytes } = admission
+        if let Admission::OnlyDeletes {
+            free_bytes,
+            needed_bytes,
+        } = admission
             && !batch.only_deletes()
         {
-            return Err(CommitError::NoSpace { free_bytes, needed_bytes });
+            return Err(CommitError::NoSpace {
+                free_bytes,
+                needed_bytes,
+            });
         }
         record::begin(&mut self.buffer);
         let mut effects = Vec::new();
         for mutation in &batch.mutations {
             match mutation {
-                Mutation::Local { namespace, key, operation, supersede } => {
+                Mutation::Local {
+                    namespace,
+                    key,
+                    operation,
+                    supersede,
+                } => {
                     let key = concept_key(*namespace, key)?;
-                    effects.push(Effect { state: self.local(&key, operation, supersede, now)? });
+                    effects.push(Effect {
+                        state: self.local(&key, operation, supersede, now)?,
+                    });
                 }
                 Mutation::Join { namespace, key, state } => self.join(&concept_key(*namespace, key)?, state, now)?,
                 Mutation::Apply(writes) => writes.iter().try_for_each(|write| self.apply(write))?,
@@ -209,8 +266,13 @@ impl Merger {
         let current = self.current(key)?;
         let is_new = current.is_none();
         let mut state = current.as_deref().cloned().unwrap_or_default();
-        let stamp = self.hybrid.stamp(now, state.superseded_stamp(&self.actor, operation, supersede));
-        let first = Dot { actor: self.actor.clone(), counter: self.counter + 1 };
+        let stamp = self
+            .hybrid
+            .stamp(now, state.superseded_stamp(&self.actor, operation, supersede));
+        let first = Dot {
+            actor: self.actor.clone(),
+            counter: self.counter + 1,
+        };
         let used = state.write_local(&first, stamp, operation, supersede)?;
         if used == 0 {
             return Ok(current.unwrap_or_default());
@@ -227,7 +289,9 @@ impl Merger {
 
     fn join(&mut self, key: &Arc<[u8]>, received: &State, now: Timestamp) -> Result<(), CommitError> {
         if !received.is_sound() {
-            return Err(CommitError::Invalid("a received state has an entry outside of its context".to_owned()));
+            return Err(CommitError::Invalid(
+                "a received state has an entry outside of its context".to_owned(),
+            ));
         }
         let current = self.current(key)?;
         let is_new = current.is_none();
@@ -239,14 +303,24 @@ impl Merger {
         }
         for entry in received.entries.values() {
             if !self.hybrid.observe(now, entry.stamp) {
-                tracing::warn!(stamp_ms = entry.stamp.milliseconds(), "a received stamp is too far ahead: some node's clock is wrong");
+                tracing::warn!(
+                    stamp_ms = entry.stamp.milliseconds(),
+                    "a received stamp is too far ahead: some node's clock is wrong"
+                );
             }
         }
         // Rows for every event that is news: the entries, and the events whose values are already superseded.
-        let present = state.entries.keys().filter(|dot| !current.context.contains(dot)).cloned();
+        let present = state
+            .entries
+            .keys()
+            .filter(|dot| !current.context.contains(dot))
+            .cloned();
         let mut news: Vec<Dot> = present.collect();
         for (actor, &counter) in &state.context.0 {
-            let newest = Dot { actor: actor.clone(), counter };
+            let newest = Dot {
+                actor: actor.clone(),
+                counter,
+            };
             if !current.context.contains(&newest) && !state.entries.contains_key(&newest) {
                 news.push(newest);
             }
@@ -260,9 +334,14 @@ impl Merger {
     }
 
     fn apply(&mut self, write: &Write) -> Result<(), CommitError> {
-        if matches!(write.family, Family::Concepts | Family::ConceptIndex | Family::Dots | Family::Meta) {
+        if matches!(
+            write.family,
+            Family::Concepts | Family::ConceptIndex | Family::Dots | Family::Meta
+        ) {
             let name = write.family.name();
-            return Err(CommitError::Invalid(format!("family {name} is written by joins only, not by whole values")));
+            return Err(CommitError::Invalid(format!(
+                "family {name} is written by joins only, not by whole values"
+            )));
         }
         record::push(write.as_change(), &mut self.buffer);
         Ok(())
@@ -273,10 +352,18 @@ impl Merger {
             return Ok(Some(Arc::clone(state)));
         }
         let unreadable = |error: &dyn std::fmt::Display| {
-            CommitError::Invalid(format!("the present state of the key cannot be read, so nothing can be joined to it: {error}"))
+            CommitError::Invalid(format!(
+                "the present state of the key cannot be read, so nothing can be joined to it: {error}"
+            ))
         };
-        let bytes = self.store.get(Family::Concepts, key).map_err(|error| unreadable(&error))?;
-        bytes.map(|bytes| concepts::decode(&bytes, &self.actors).map(Arc::new)).transpose().map_err(|error| unreadable(&error))
+        let bytes = self
+            .store
+            .get(Family::Concepts, key)
+            .map_err(|error| unreadable(&error))?;
+        bytes
+            .map(|bytes| concepts::decode(&bytes, &self.actors).map(Arc::new))
+            .transpose()
+            .map_err(|error| unreadable(&error))
     }
 
     fn put_state(&mut self, key: &Arc<[u8]>, state: Arc<State>, is_new: bool) {
@@ -285,12 +372,30 @@ impl Merger {
         }
         self.value.clear();
         let actors = &self.actors;
-        let number = &mut |actor: &Actor| actors.number(actor).expect("every actor of the context was interned just now");
+        let number = &mut |actor: &Actor| {
+            actors
+                .number(actor)
+                .expect("every actor of the context was interned just now")
+        };
         concepts::encode_into(&state, number, &mut self.value);
-        record::push(Change { family: Family::Concepts, key, value: Some(&self.value) }, &mut self.buffer);
+        record::push(
+            Change {
+                family: Family::Concepts,
+                key,
+                value: Some(&self.value),
+            },
+            &mut self.buffer,
+        );
         if is_new {
             let index = concept_index::key(key);
-            record::push(Change { family: Family::ConceptIndex, key: &index, value: Some(&[]) }, &mut self.buffer);
+            record::push(
+                Change {
+                    family: Family::ConceptIndex,
+                    key: &index,
+                    value: Some(&[]),
+                },
+                &mut self.buffer,
+            );
         }
         self.pending.put(key, state);
     }
@@ -299,7 +404,14 @@ impl Merger {
         self.value.clear();
         dots::encode_into(concept, &mut self.value);
         let key = dots::key(actor, counter);
-        record::push(Change { family: Family::Dots, key: &key, value: Some(&self.value) }, &mut self.buffer);
+        record::push(
+            Change {
+                family: Family::Dots,
+                key: &key,
+                value: Some(&self.value),
+            },
+            &mut self.buffer,
+        );
     }
 
     fn number_of_own(&mut self) -> u32 {
@@ -311,7 +423,14 @@ impl Merger {
         let (number, is_new) = self.actors.intern(actor);
         if is_new {
             let (key, value) = meta::actor_row(number, actor);
-            record::push(Change { family: Family::Meta, key: &key, value: Some(&value) }, &mut self.buffer);
+            record::push(
+                Change {
+                    family: Family::Meta,
+                    key: &key,
+                    value: Some(&value),
+                },
+                &mut self.buffer,
+            );
         }
         number
     }
@@ -326,7 +445,9 @@ pub(super) struct Before {
 fn concept_key(namespace: NamespaceId, key: &[u8]) -> Result<Arc<[u8]>, CommitError> {
     if key.len() > concepts::KEY_BYTES_MAX {
         let (length, maximum) = (key.len(), concepts::KEY_BYTES_MAX);
-        return Err(CommitError::Invalid(format!("a key of {length} bytes is over the maximum of {maximum}")));
+        return Err(CommitError::Invalid(format!(
+            "a key of {length} bytes is over the maximum of {maximum}"
+        )));
     }
     Ok(concepts::key(namespace, key).into())
 }

@@ -77,7 +77,9 @@ impl Batch {
     /// A batch of one mutation.
     #[must_use]
     pub fn one(mutation: Mutation) -> Batch {
-        Batch { mutations: vec![mutation] }
+        Batch {
+            mutations: vec![mutation],
+        }
     }
 
     /// Bytes of keys and values, by which the queue and the groups are bounded.
@@ -111,8 +113,14 @@ impl Mutation {
 
     fn only_deletes(&self) -> bool {
         match self {
-            Mutation::Local { operation: crdt::Operation::Delete, .. } => true,
-            Mutation::Local { operation: crdt::Operation::Change { add, .. }, .. } => add.is_empty(),
+            Mutation::Local {
+                operation: crdt::Operation::Delete,
+                ..
+            } => true,
+            Mutation::Local {
+                operation: crdt::Operation::Change { add, .. },
+                ..
+            } => add.is_empty(),
             Mutation::Local { .. } | Mutation::Join { .. } | Mutation::Apply(_) => false,
         }
     }
@@ -178,6 +186,3 @@ pub enum CommitError {
     #[error("the engine has stopped: {0}")]
     Stopped(String),
 }
-
-#[cfg(test)]
-mod tests;

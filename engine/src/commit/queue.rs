@@ -54,14 +54,20 @@ struct State {
 
 impl Queue {
     pub(crate) fn new(bytes_max: usize, stop: Arc<Stop>) -> Queue {
-        Queue { state: Mutex::default(), arrived: Condvar::new(), bytes_max, stop }
+        Queue {
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            bytes_max,
+            stop,
+        }
     }
 
     /// Puts a batch at the end. Never blocks.
     pub(crate) fn push(&self, batch: Batch, durability: Durability) -> Pending {
         let bytes = batch.bytes();
         if bytes > BATCH_BYTES_MAX {
-            let reason = format!("a batch of {bytes} bytes is over the maximum of {BATCH_BYTES_MAX}: write it in parts");
+            let reason =
+                format!("a batch of {bytes} bytes is over the maximum of {BATCH_BYTES_MAX}: write it in parts");
             return Pending::refused(CommitError::Invalid(reason));
         }
         let mut state = self.state.lock();
@@ -76,9 +82,17 @@ impl Queue {
         let fits = |last: &Filling| last.bytes + bytes <= GROUP_BYTES_MAX && (last.synced || !synced);
         if !state.rounds.back().is_some_and(fits) {
             let completion = Completion::new(Round::new(Arc::clone(&self.stop)));
-            state.rounds.push_back(Filling { completion, batches: Vec::new(), synced, bytes: 0 });
+            state.rounds.push_back(Filling {
+                completion,
+                batches: Vec::new(),
+                synced,
+                bytes: 0,
+            });
         }
-        let last = state.rounds.back_mut().expect("a round was just made when there was none");
+        let last = state
+            .rounds
+            .back_mut()
+            .expect("a round was just made when there was none");
         last.bytes += bytes;
         last.batches.push(batch);
         let pending = Pending::queued(Arc::clone(last.completion.round()), last.batches.len() - 1);
@@ -120,7 +134,10 @@ impl Queue {
 
     /// Takes no more batches; those queued are still carried out.
     pub(crate) fn close(&self) {
-        self.state.lock().closed.get_or_insert_with(|| "it was closed".to_owned());
+        self.state
+            .lock()
+            .closed
+            .get_or_insert_with(|| "it was closed".to_owned());
         self.arrived.notify_one();
     }
 

@@ -44,12 +44,24 @@ pub fn read<'a>(body: &'a [u8], changes: &mut Vec<Change<'a>>) -> Result<(), Und
         Some((&VERSION, mut rest)) => {
             while !rest.is_empty() {
                 let Part(family, key, value) = codec::take(&mut rest)?;
-                changes.push(Change { family, key: key.0, value: value.map(|bytes| bytes.0) });
+                changes.push(Change {
+                    family,
+                    key: key.0,
+                    value: value.map(|bytes| bytes.0),
+                });
             }
             Ok(())
         }
-        Some((&found, _)) if found > VERSION => Err(Undecodable::Newer { record, found, known: VERSION }),
-        _ => Err(Undecodable::Damaged { record, length: body.len(), reason: "no version byte".to_owned() }),
+        Some((&found, _)) if found > VERSION => Err(Undecodable::Newer {
+            record,
+            found,
+            known: VERSION,
+        }),
+        _ => Err(Undecodable::Damaged {
+            record,
+            length: body.len(),
+            reason: "no version byte".to_owned(),
+        }),
     }
 }
 
@@ -60,16 +72,30 @@ mod tests {
     #[test]
     fn golden_bytes_and_back() {
         let written = [
-            Change { family: Family::Concepts, key: b"key", value: Some(b"value") },
-            Change { family: Family::Meta, key: b"", value: None },
-            Change { family: Family::Pool, key: &[7; 300], value: Some(b"") },
+            Change {
+                family: Family::Concepts,
+                key: b"key",
+                value: Some(b"value"),
+            },
+            Change {
+                family: Family::Meta,
+                key: b"",
+                value: None,
+            },
+            Change {
+                family: Family::Pool,
+                key: &[7; 300],
+                value: Some(b""),
+            },
         ];
         let mut bytes = Vec::new();
         begin(&mut bytes);
         for change in written {
             push(change, &mut bytes);
         }
-        let mut golden = vec![1, 1, 3, b'k', b'e', b'y', 1, 5, b'v', b'a', b'l', b'u', b'e', 12, 0, 0, 5, 251, 44, 1];
+        let mut golden = vec![
+            1, 1, 3, b'k', b'e', b'y', 1, 5, b'v', b'a', b'l', b'u', b'e', 12, 0, 0, 5, 251, 44, 1,
+        ];
         golden.extend([7; 300]);
         golden.extend([1, 0]);
         assert_eq!(bytes, golden);
@@ -81,8 +107,14 @@ mod tests {
     #[test]
     fn damage_and_newer_versions_are_refused() {
         for body in [&[][..], &[0], &[1, 13, 0, 0], &[1, 1, 9, b'k'], &[1, 1, 0, 2], &[1, 1]] {
-            assert!(matches!(read(body, &mut Vec::new()), Err(Undecodable::Damaged { .. })), "{body:?}");
+            assert!(
+                matches!(read(body, &mut Vec::new()), Err(Undecodable::Damaged { .. })),
+                "{body:?}"
+            );
         }
-        assert!(matches!(read(&[2], &mut Vec::new()), Err(Undecodable::Newer { found: 2, known: 1, .. })));
+        assert!(matches!(
+            read(&[2], &mut Vec::new()),
+            Err(Undecodable::Newer { found: 2, known: 1, .. })
+        ));
     }
 }

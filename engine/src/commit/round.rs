@@ -24,7 +24,11 @@ pub(super) struct Round {
 
 impl Round {
     pub(super) fn new(stop: Arc<Stop>) -> Arc<Round> {
-        Arc::new(Round { outcomes: OnceLock::new(), wakers: Mutex::default(), stop })
+        Arc::new(Round {
+            outcomes: OnceLock::new(),
+            wakers: Mutex::default(),
+            stop,
+        })
     }
 
     fn finish(&self, outcomes: Option<Vec<Outcome>>) {
@@ -37,9 +41,14 @@ impl Round {
     }
 
     fn take(&self, outcomes: &Option<Vec<Mutex<Option<Outcome>>>>, index: usize) -> Outcome {
-        let outcome = outcomes.as_ref().and_then(|outcomes| outcomes.get(index)?.lock().take());
+        let outcome = outcomes
+            .as_ref()
+            .and_then(|outcomes| outcomes.get(index)?.lock().take());
         outcome.unwrap_or_else(|| {
-            let reason = self.stop.reason().unwrap_or_else(|| "a thread of the engine panicked".to_owned());
+            let reason = self
+                .stop
+                .reason()
+                .unwrap_or_else(|| "a thread of the engine panicked".to_owned());
             Err(CommitError::Stopped(reason))
         })
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!  free > needed                 everything is written
 //!  free ≤ needed                 only deletes          needed = hard mark + what the next flush will write
+//!                                                               + the reserve, while it is given up
 //!  no room for the next segment  the reserve (a file of one segment, allocated beforehand) is given up, deletes go on
 //!  room again                    the reserve is taken up again, everything is written; no command is needed
 //! ```
@@ -44,7 +45,14 @@ impl Space {
         reserve_bytes: u64,
     ) -> io::Result<Space> {
         let has_reserve = storage.list()?.iter().any(|name| name == RESERVE);
-        let mut space = Space { storage, soft_bytes, hard_bytes, reserve_bytes, has_reserve, level: Level::Ample };
+        let mut space = Space {
+            storage,
+            soft_bytes,
+            hard_bytes,
+            reserve_bytes,
+            has_reserve,
+            level: Level::Ample,
+        };
         space.admit(0);
         Ok(space)
     }
@@ -55,15 +63,24 @@ impl Space {
             // What cannot be asked is found out by writing: the log refuses cleanly when there is no room.
             return Admission::All;
         };
-        let needed_bytes = self.hard_bytes.saturating_add(unflushed);
+        let needed_bytes = self.needed(unflushed);
         self.report(free_bytes, needed_bytes);
         if free_bytes <= needed_bytes {
-            return Admission::OnlyDeletes { free_bytes, needed_bytes };
+            return Admission::OnlyDeletes {
+                free_bytes,
+                needed_bytes,
+            };
         }
-        if !self.has_reserve && free_bytes > needed_bytes.saturating_add(self.reserve_bytes) {
+        if !self.has_reserve {
             self.take_up_reserve();
         }
         Admission::All
+    }
+
+    /// What must be free for more than deletes. A reserve that was given up comes first when room is there again.
+    fn needed(&self, unflushed: u64) -> u64 {
+        let reserve = if self.has_reserve { 0 } else { self.reserve_bytes };
+        self.hard_bytes.saturating_add(unflushed).saturating_add(reserve)
     }
 
     /// Whether so little is free that the store should be flushed in smaller steps.
@@ -73,14 +90,20 @@ impl Space {
 
     /// What to answer when the log itself found no room.
     pub(super) fn only_deletes(&self, unflushed: u64) -> Admission {
-        let needed_bytes = self.hard_bytes.saturating_add(unflushed);
-        Admission::OnlyDeletes { free_bytes: self.storage.free_bytes().unwrap_or(0), needed_bytes }
+        let free_bytes = self.storage.free_bytes().unwrap_or(0);
+        Admission::OnlyDeletes {
+            free_bytes,
+            needed_bytes: self.needed(unflushed),
+        }
     }
 
     /// Gives up the reserve; false when it was spent before.
     pub(super) fn give_up_reserve(&mut self) -> bool {
         if self.has_reserve {
-            tracing::warn!(bytes = self.reserve_bytes, "the disk is full: the reserve is given up so that deletes go on");
+            tracing::warn!(
+                bytes = self.reserve_bytes,
+                "the disk is full: the reserve is given up so that deletes go on"
+            );
             self.has_reserve = self.storage.remove(RESERVE).is_err();
             return !self.has_reserve;
         }
@@ -89,7 +112,11 @@ impl Space {
 
     /// Makes room for a flush that will write up to `unflushed` bytes.
     pub(super) fn before_flush(&mut self, unflushed: u64) {
-        if self.storage.free_bytes().is_ok_and(|free| free < unflushed.saturating_mul(2)) {
+        if self
+            .storage
+            .free_bytes()
+            .is_ok_and(|free| free < unflushed.saturating_mul(2))
+        {
             self.give_up_reserve();
         }
     }
@@ -113,7 +140,11 @@ impl Space {
             return;
         }
         match level {
-            Level::Full => tracing::error!(free_bytes, needed_bytes, "the disk is nearly full: writes are refused, deletes work"),
+            Level::Full => tracing::error!(
+                free_bytes,
+                needed_bytes,
+                "the disk is nearly full: writes are refused, deletes work"
+            ),
             Level::Low => tracing::warn!(free_bytes, soft_bytes = self.soft_bytes, "the disk is filling up"),
             Level::Ample => tracing::info!(free_bytes, "the disk has room again"),
         }

@@ -9,7 +9,9 @@ pub(crate) struct Stop {
 
 impl Stop {
     pub(crate) fn new() -> Stop {
-        Stop { reason: watch::Sender::new(None) }
+        Stop {
+            reason: watch::Sender::new(None),
+        }
     }
 
     /// Records the first reason; later ones are consequences of it.

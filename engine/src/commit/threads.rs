@@ -39,7 +39,10 @@ impl Threads {
     pub(crate) fn start(parts: Parts, store: &Arc<dyn Store>) -> io::Result<Threads> {
         let (group_sender, groups) = mpsc::sync_channel(GROUPS_WAITING_MAX);
         let (flush_sender, flushes) = mpsc::channel();
-        let guard = Guard { queue: Arc::clone(&parts.queue), stop: Arc::clone(&parts.stop) };
+        let guard = Guard {
+            queue: Arc::clone(&parts.queue),
+            stop: Arc::clone(&parts.stop),
+        };
         let progress = Arc::clone(&parts.progress);
         let applier = {
             let (store, guard) = (Arc::clone(store), guard.clone());
@@ -58,7 +61,11 @@ impl Threads {
         };
         let committer = Committer::new(parts, group_sender, flush_sender);
         let committer = spawn("committer", move || guard.run(|| committer.run()))?;
-        Ok(Threads { committer, applier, flusher })
+        Ok(Threads {
+            committer,
+            applier,
+            flusher,
+        })
     }
 
     /// Waits for all to end, once the queue is closed; the log, synced, or nothing when the engine was stopped.
@@ -94,10 +101,10 @@ impl Guard {
 
 fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
-#[expect(clippy::disallowed_methods, reason = "the committer's threads are the engine's own")]
 fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }

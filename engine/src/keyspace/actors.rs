@@ -32,11 +32,16 @@ impl Actors {
     /// # Errors
     /// When no row gave that number: the database is damaged.
     pub fn actor(&self, number: u32) -> Result<Actor, Undecodable> {
-        self.table.read().by_number.get(number as usize).cloned().ok_or_else(|| Undecodable::Damaged {
-            record: "actor",
-            length: 4,
-            reason: format!("no actor has the number {number}"),
-        })
+        self.table
+            .read()
+            .by_number
+            .get(number as usize)
+            .cloned()
+            .ok_or_else(|| Undecodable::Damaged {
+                record: "actor",
+                length: 4,
+                reason: format!("no actor has the number {number}"),
+            })
     }
 
     /// The number of `actor`, if it has one.
@@ -62,7 +67,11 @@ impl Actors {
         if given == number {
             return Ok(());
         }
-        Err(Undecodable::Damaged { record: "actor", length: 4, reason: format!("row {given} is missing before row {number}") })
+        Err(Undecodable::Damaged {
+            record: "actor",
+            length: 4,
+            reason: format!("row {given} is missing before row {number}"),
+        })
     }
 
     /// How many there are.

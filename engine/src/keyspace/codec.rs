@@ -29,7 +29,9 @@ const CONFIGURATION: bincode::config::Configuration<
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Undecodable {
     /// The version byte is above what this build knows.
-    #[error("a {record} of version {found} was written by a newer build; this one reads up to version {known}: start the newer build")]
+    #[error(
+        "a {record} of version {found} was written by a newer build; this one reads up to version {known}: start the newer build"
+    )]
     Newer {
         /// The Rust type expected.
         record: &'static str,
@@ -113,9 +115,12 @@ pub fn append(part: &impl Serialize, bytes: &mut Vec<u8>) {
 /// # Errors
 /// [`Undecodable::Damaged`].
 pub fn take<'a, T: Deserialize<'a>>(bytes: &mut &'a [u8]) -> Result<T, Undecodable> {
-    let (part, used) = bincode::serde::borrow_decode_from_slice(bytes, CONFIGURATION).map_err(|error| {
-        Undecodable::Damaged { record: std::any::type_name::<T>(), length: bytes.len(), reason: error.to_string() }
-    })?;
+    let (part, used) =
+        bincode::serde::borrow_decode_from_slice(bytes, CONFIGURATION).map_err(|error| Undecodable::Damaged {
+            record: std::any::type_name::<T>(),
+            length: bytes.len(),
+            reason: error.to_string(),
+        })?;
     *bytes = &bytes[used..];
     Ok(part)
 }
@@ -143,16 +148,32 @@ impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
 pub fn decode<T: Record>(bytes: &[u8]) -> Result<T, Undecodable> {
     let record = std::any::type_name::<T>();
     match bytes.split_first() {
-        None => Err(Undecodable::Damaged { record, length: 0, reason: "no version byte".to_owned() }),
-        Some((&version, _)) if version > T::VERSION => Err(Undecodable::Newer { record, found: version, known: T::VERSION }),
+        None => Err(Undecodable::Damaged {
+            record,
+            length: 0,
+            reason: "no version byte".to_owned(),
+        }),
+        Some((&version, _)) if version > T::VERSION => Err(Undecodable::Newer {
+            record,
+            found: version,
+            known: T::VERSION,
+        }),
         Some((&version, body)) if version == T::VERSION && version != Never::VERSION => decode_body(body),
-        Some((0, _)) => Err(Undecodable::Damaged { record, length: bytes.len(), reason: "version 0 is never written".to_owned() }),
+        Some((0, _)) => Err(Undecodable::Damaged {
+            record,
+            length: bytes.len(),
+            reason: "version 0 is never written".to_owned(),
+        }),
         Some(_) => decode::<T::Previous>(bytes).map(T::migrate),
     }
 }
 
 fn decode_body<T: Record>(body: &[u8]) -> Result<T, Undecodable> {
-    let damaged = |reason: String| Undecodable::Damaged { record: std::any::type_name::<T>(), length: body.len() + 1, reason };
+    let damaged = |reason: String| Undecodable::Damaged {
+        record: std::any::type_name::<T>(),
+        length: body.len() + 1,
+        reason,
+    };
     let (record, used) =
         bincode::serde::decode_from_slice(body, CONFIGURATION).map_err(|error| damaged(error.to_string()))?;
     if used != body.len() {
@@ -188,20 +209,41 @@ mod tests {
         const VERSION: u8 = 2;
         type Previous = One;
         fn migrate(previous: One) -> Two {
-            Two { name: previous.name, weight: 1 }
+            Two {
+                name: previous.name,
+                weight: 1,
+            }
         }
     }
 
     #[test]
     fn golden_bytes() {
         assert_eq!(encode(&One { name: "ab".into() }), [1, 2, b'a', b'b']);
-        assert_eq!(encode(&Two { name: "ab".into(), weight: 300 }), [2, 2, b'a', b'b', 251, 44, 1]);
+        assert_eq!(
+            encode(&Two {
+                name: "ab".into(),
+                weight: 300
+            }),
+            [2, 2, b'a', b'b', 251, 44, 1]
+        );
     }
 
     #[test]
     fn an_older_version_is_migrated() {
-        assert_eq!(decode::<Two>(&[1, 2, b'a', b'b']), Ok(Two { name: "ab".into(), weight: 1 }));
-        assert_eq!(decode::<Two>(&[2, 2, b'a', b'b', 7]), Ok(Two { name: "ab".into(), weight: 7 }));
+        assert_eq!(
+            decode::<Two>(&[1, 2, b'a', b'b']),
+            Ok(Two {
+                name: "ab".into(),
+                weight: 1
+            })
+        );
+        assert_eq!(
+            decode::<Two>(&[2, 2, b'a', b'b', 7]),
+            Ok(Two {
+                name: "ab".into(),
+                weight: 7
+            })
+        );
     }
 
     #[test]
@@ -230,8 +272,19 @@ mod tests {
 
     #[test]
     fn damage_is_refused() {
-        for bytes in [&[][..], &[0], &[1], &[1, 3, b'a', b'b'], &[1, 2, b'a', b'b', 0], &[1, 2, 0xff, 0xff], &[1, 253, 255, 255, 255, 255, 255, 255, 255, 127]] {
-            assert!(matches!(decode::<One>(bytes), Err(Undecodable::Damaged { .. })), "{bytes:?}");
+        for bytes in [
+            &[][..],
+            &[0],
+            &[1],
+            &[1, 3, b'a', b'b'],
+            &[1, 2, b'a', b'b', 0],
+            &[1, 2, 0xff, 0xff],
+            &[1, 253, 255, 255, 255, 255, 255, 255, 255, 127],
+        ] {
+            assert!(
+                matches!(decode::<One>(bytes), Err(Undecodable::Damaged { .. })),
+                "{bytes:?}"
+            );
             assert!(decode::<Two>(bytes).is_err());
         }
     }

@@ -70,7 +70,12 @@ impl First for Stored<String> {}
 
 /// Appends the bytes of `state`, asking `number` for the number of each actor.
 pub fn encode_into(state: &State, number: &mut dyn FnMut(&crate::identity::Actor) -> u32, bytes: &mut Vec<u8>) {
-    let context = state.context.0.iter().map(|(actor, counter)| (number(actor), *counter)).collect();
+    let context = state
+        .context
+        .0
+        .iter()
+        .map(|(actor, counter)| (number(actor), *counter))
+        .collect();
     let entries = state
         .entries
         .iter()
@@ -83,9 +88,10 @@ pub fn encode_into(state: &State, number: &mut dyn FnMut(&crate::identity::Actor
                 Content::Register(json) => StoredContent::Register(json.as_str()),
                 Content::Sibling(json) => StoredContent::Sibling(json.as_str()),
                 Content::Element(json) => StoredContent::Element(json.as_str()),
-                Content::Sums { increments, decrements } => {
-                    StoredContent::Sums { increments: *increments, decrements: *decrements }
-                }
+                Content::Sums { increments, decrements } => StoredContent::Sums {
+                    increments: *increments,
+                    decrements: *decrements,
+                },
             },
         })
         .collect();
@@ -98,23 +104,40 @@ pub fn encode_into(state: &State, number: &mut dyn FnMut(&crate::identity::Actor
 /// When the bytes are damaged, of a newer version, or name an actor that is not in `actors`.
 pub fn decode(bytes: &[u8], actors: &Actors) -> Result<State, Undecodable> {
     let stored: Stored<String> = codec::decode(bytes)?;
-    let mut state = State { context: VersionVector::default(), ..State::default() };
+    let mut state = State {
+        context: VersionVector::default(),
+        ..State::default()
+    };
     for (actor, counter) in stored.context {
         state.context.0.insert(actors.actor(actor)?, counter);
     }
     for entry in stored.entries {
-        let dot = Dot { actor: actors.actor(entry.actor)?, counter: entry.counter };
+        let dot = Dot {
+            actor: actors.actor(entry.actor)?,
+            counter: entry.counter,
+        };
         let content = match entry.content {
             StoredContent::Register(json) => Content::Register(json),
             StoredContent::Sibling(json) => Content::Sibling(json),
             StoredContent::Element(json) => Content::Element(json),
             StoredContent::Sums { increments, decrements } => Content::Sums { increments, decrements },
         };
-        state.entries.insert(dot, Entry { stamp: entry.stamp, expires: entry.expires, content });
+        state.entries.insert(
+            dot,
+            Entry {
+                stamp: entry.stamp,
+                expires: entry.expires,
+                content,
+            },
+        );
     }
     if !state.is_sound() {
         let reason = "an entry is not in the context".to_owned();
-        return Err(Undecodable::Damaged { record: "state", length: bytes.len(), reason });
+        return Err(Undecodable::Damaged {
+            record: "state",
+            length: bytes.len(),
+            reason,
+        });
     }
     Ok(state)
 }

@@ -35,5 +35,7 @@ pub fn encode_into(concept: &[u8], bytes: &mut Vec<u8>) {
 /// The key in family `concepts`; `None` when the row is damaged or of another version.
 #[must_use]
 pub fn decode(value: &[u8]) -> Option<&[u8]> {
-    value.split_first().and_then(|(version, concept)| (*version == VERSION).then_some(concept))
+    value
+        .split_first()
+        .and_then(|(version, concept)| (*version == VERSION).then_some(concept))
 }

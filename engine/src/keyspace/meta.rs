@@ -91,7 +91,9 @@ impl First for ActorRow {}
 /// # Errors
 /// When the store cannot be read or the record is damaged.
 pub fn read<T: codec::Record>(view: &dyn View, name: &[u8]) -> Result<Option<T>, store::Error> {
-    view.get(Family::Meta, name)?.map(|bytes| Ok(codec::decode(&bytes)?)).transpose()
+    view.get(Family::Meta, name)?
+        .map(|bytes| Ok(codec::decode(&bytes)?))
+        .transpose()
 }
 
 /// The value of `applied_lsn`.
@@ -121,7 +123,13 @@ pub fn applied_durably(store: &dyn Store) -> Result<Lsn, store::Error> {
 #[must_use]
 pub fn actor_row(number: u32, actor: &Actor) -> (Vec<u8>, Vec<u8>) {
     let key = [ACTOR, &number.to_be_bytes()].concat();
-    (key, codec::encode(&ActorRow { node: actor.node.to_string(), incarnation: actor.incarnation }))
+    (
+        key,
+        codec::encode(&ActorRow {
+            node: actor.node.to_string(),
+            incarnation: actor.incarnation,
+        }),
+    )
 }
 
 /// Reads all actor rows.
@@ -131,15 +139,22 @@ pub fn actor_row(number: u32, actor: &Actor) -> (Vec<u8>, Vec<u8>) {
 pub fn actors(view: &dyn View) -> Result<Actors, store::Error> {
     let actors = Actors::default();
     let mut outcome = Ok(());
-    view.scan(Family::Meta, ACTOR, end_of_prefix(ACTOR).as_deref(), &mut |key, value| {
-        outcome = take_up(&actors, &key[ACTOR.len()..], value);
-        outcome.is_ok()
-    })?;
+    view.scan(
+        Family::Meta,
+        ACTOR,
+        end_of_prefix(ACTOR).as_deref(),
+        &mut |key, value| {
+            outcome = take_up(&actors, &key[ACTOR.len()..], value);
+            outcome.is_ok()
+        },
+    )?;
     outcome.map(|()| actors)
 }
 
 fn take_up(actors: &Actors, number: &[u8], value: &[u8]) -> Result<(), store::Error> {
-    let number = number.try_into().map_err(|_| store::Error("the key of an actor row is damaged".to_owned()))?;
+    let number = number
+        .try_into()
+        .map_err(|_| store::Error("the key of an actor row is damaged".to_owned()))?;
     let row: ActorRow = codec::decode(value)?;
     Ok(actors.restore(u32::from_be_bytes(number), Actor::new(&row.node, row.incarnation))?)
 }

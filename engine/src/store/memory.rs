@@ -3,7 +3,7 @@
 //! ```text
 //!  write ──► live ──────────────► get, scan
 //!        └─► unflushed ──flush──► durable ──► get_durable
-//!                                    └─crash─► live
+//!                                    └─power_cut─► what the next life finds
 //! ```
 
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ struct State {
     live: [Table; Family::ALL.len()],
     durable: [Table; Family::ALL.len()],
     unflushed: Vec<Write>,
+    power_is_off: bool,
 }
 
 impl Memory {
@@ -36,24 +37,38 @@ impl Memory {
 
     /// Puts one value, as tests do that prepare a state.
     pub fn put(&self, family: Family, key: &[u8], value: &[u8]) {
-        self.state.write().apply(&Change { family, key, value: Some(value) });
+        self.state.write().apply(&Change {
+            family,
+            key,
+            value: Some(value),
+        });
     }
 
-    /// Power cut: everything since the last flush is gone.
-    pub fn crash(&self) {
-        let mut state = self.state.write();
-        state.unflushed.clear();
-        state.live = state.durable.clone();
-    }
-
-    /// How many keys `family` holds.
+    /// Cuts the power: this store fails from now on. Returns what survived: what was flushed.
     #[must_use]
-    pub fn len(&self, family: Family) -> usize {
-        self.state.read().live[family.index()].len()
+    pub fn power_cut(&self) -> Memory {
+        let mut state = self.state.write();
+        state.power_is_off = true;
+        let durable = state.durable.clone();
+        Memory {
+            state: RwLock::new(State {
+                live: durable.clone(),
+                durable,
+                ..State::default()
+            }),
+        }
     }
 }
 
 impl State {
+    fn check_power(&self) -> Result<(), Error> {
+        if self.power_is_off {
+            Err(Error("the power is off".to_owned()))
+        } else {
+            Ok(())
+        }
+    }
+
     fn apply(&mut self, change: &Change<'_>) {
         alter(&mut self.live, change);
         self.unflushed.push(change.to_write());
@@ -81,7 +96,9 @@ impl View for Memory {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error> {
         let state = self.state.read();
-        for (key, value) in state.live[family.index()].range::<[u8], _>((std::ops::Bound::Included(from), std::ops::Bound::Unbounded)) {
+        for (key, value) in
+            state.live[family.index()].range::<[u8], _>((std::ops::Bound::Included(from), std::ops::Bound::Unbounded))
+        {
             if to.is_some_and(|to| key.as_slice() >= to) || !visit(key, value) {
                 break;
             }
@@ -93,6 +110,7 @@ impl View for Memory {
 impl Store for Memory {
     fn write(&self, changes: &[Change<'_>]) -> Result<(), Error> {
         let mut state = self.state.write();
+        state.check_power()?;
         for change in changes {
             state.apply(change);
         }
@@ -101,6 +119,7 @@ impl Store for Memory {
 
     fn flush(&self) -> Result<(), Error> {
         let mut state = self.state.write();
+        state.check_power()?;
         let State { durable, unflushed, .. } = &mut *state;
         for write in unflushed.drain(..) {
             alter(durable, &write.as_change());

@@ -100,7 +100,10 @@ impl From<Family> for u8 {
 impl TryFrom<u8> for Family {
     type Error = UnknownFamily;
     fn try_from(number: u8) -> Result<Family, UnknownFamily> {
-        number.checked_sub(1).and_then(|index| Family::ALL.get(usize::from(index)).copied()).ok_or(UnknownFamily(number))
+        number
+            .checked_sub(1)
+            .and_then(|index| Family::ALL.get(usize::from(index)).copied())
+            .ok_or(UnknownFamily(number))
     }
 }
 
@@ -129,7 +132,11 @@ impl Write {
     /// The same, borrowed.
     #[must_use]
     pub fn as_change(&self) -> Change<'_> {
-        Change { family: self.family, key: &self.key, value: self.value.as_deref() }
+        Change {
+            family: self.family,
+            key: &self.key,
+            value: self.value.as_deref(),
+        }
     }
 }
 
@@ -148,7 +155,11 @@ impl Change<'_> {
     /// The same, owned.
     #[must_use]
     pub fn to_write(&self) -> Write {
-        Write { family: self.family, key: self.key.to_vec(), value: self.value.map(<[u8]>::to_vec) }
+        Write {
+            family: self.family,
+            key: self.key.to_vec(),
+            value: self.value.map(<[u8]>::to_vec),
+        }
     }
 }
 

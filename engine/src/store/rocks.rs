@@ -12,8 +12,8 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, FlushOptions, LogLevel,
-    Options, ReadOptions, ReadTier, SingleThreaded, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, FlushOptions,
+    LogLevel, Options, ReadOptions, ReadTier, SingleThreaded, WriteBatch, WriteOptions,
 };
 
 use super::{Change, Error, Family, Store, View};
@@ -29,7 +29,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { block_cache_bytes: 64 << 20, flush_log_bytes: 64 << 20 }
+        Settings {
+            block_cache_bytes: 64 << 20,
+            flush_log_bytes: 64 << 20,
+        }
     }
 }
 
@@ -59,21 +62,27 @@ impl Rocks {
         let cache = Cache::new_lru_cache(settings.block_cache_bytes);
         let families = Family::ALL
             .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, settings, &cache)));
-        let database = DBWithThreadMode::<SingleThreaded>::open_cf_descriptors(&database_options(), directory, families)
-            .map_err(|error| explain_open(directory, &error.into_string()))?;
+        let database =
+            DBWithThreadMode::<SingleThreaded>::open_cf_descriptors(&database_options(), directory, families)
+                .map_err(|error| explain_open(directory, &error.into_string()))?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
         Ok(Rocks { database, unlogged })
     }
 
     fn handle(&self, family: Family) -> &ColumnFamily {
-        self.database.cf_handle(family.name()).expect("every family is opened with the database")
+        self.database
+            .cf_handle(family.name())
+            .expect("every family is opened with the database")
     }
 
     fn get_from(&self, tier: ReadTier, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let mut options = ReadOptions::default();
         options.set_read_tier(tier);
-        let value = self.database.get_pinned_cf_opt(self.handle(family), key, &options).map_err(failed)?;
+        let value = self
+            .database
+            .get_pinned_cf_opt(self.handle(family), key, &options)
+            .map_err(failed)?;
         Ok(value.map(|value| value.to_vec()))
     }
 }
@@ -131,9 +140,13 @@ fn failed(error: rocksdb::Error) -> Error {
 fn explain_open(directory: &Path, error: &str) -> Error {
     let directory = directory.display();
     if error.contains("lock") {
-        Error(format!("{directory} is in use by another process: stop it, or choose another data directory ({error})"))
+        Error(format!(
+            "{directory} is in use by another process: stop it, or choose another data directory ({error})"
+        ))
     } else if error.contains("Column families not opened") {
-        Error(format!("{directory} was written by a newer build: start that one ({error})"))
+        Error(format!(
+            "{directory} was written by a newer build: start that one ({error})"
+        ))
     } else {
         Error(format!("{directory} cannot be opened: {error}"))
     }
@@ -171,7 +184,10 @@ impl View for Rocks {
 impl Store for Rocks {
     fn write(&self, changes: &[Change<'_>]) -> Result<(), Error> {
         let mut handles = [None; Family::ALL.len()];
-        let bytes: usize = changes.iter().map(|change| change.key.len() + change.value.map_or(0, <[u8]>::len) + 16).sum();
+        let bytes: usize = changes
+            .iter()
+            .map(|change| change.key.len() + change.value.map_or(0, <[u8]>::len) + 16)
+            .sum();
         let mut batch = WriteBatch::with_capacity_bytes(bytes);
         for change in changes {
             let handle = *handles[change.family.index()].get_or_insert_with(|| self.handle(change.family));
@@ -187,7 +203,9 @@ impl Store for Rocks {
         let handles = Family::ALL.map(|family| self.handle(family));
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.database.flush_cfs_opt(&handles.each_ref().map(|handle| *handle), &options).map_err(failed)
+        self.database
+            .flush_cfs_opt(&handles.each_ref().map(|handle| *handle), &options)
+            .map_err(failed)
     }
 
     fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {

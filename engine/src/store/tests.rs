@@ -3,42 +3,86 @@ use std::sync::Arc;
 use super::{memory::Memory, rocks::Rocks, *};
 
 fn put(family: Family, key: &str, value: &str) -> Write {
-    Write { family, key: key.into(), value: Some(value.into()) }
+    Write {
+        family,
+        key: key.into(),
+        value: Some(value.into()),
+    }
 }
 
 fn delete(family: Family, key: &str) -> Write {
-    Write { family, key: key.into(), value: None }
+    Write {
+        family,
+        key: key.into(),
+        value: None,
+    }
 }
 
 fn write(store: &dyn Store, writes: &[Write]) {
-    store.write(&writes.iter().map(Write::as_change).collect::<Vec<_>>()).unwrap();
+    store
+        .write(&writes.iter().map(Write::as_change).collect::<Vec<_>>())
+        .unwrap();
 }
 
 fn scanned(store: &dyn Store, from: &str, to: Option<&str>, most: usize) -> Vec<(String, String)> {
     let mut seen = Vec::new();
     store
-        .scan(Family::Pool, from.as_bytes(), to.map(str::as_bytes), &mut |key, value| {
-            seen.push((String::from_utf8(key.to_vec()).unwrap(), String::from_utf8(value.to_vec()).unwrap()));
-            seen.len() < most
-        })
+        .scan(
+            Family::Pool,
+            from.as_bytes(),
+            to.map(str::as_bytes),
+            &mut |key, value| {
+                seen.push((
+                    String::from_utf8(key.to_vec()).unwrap(),
+                    String::from_utf8(value.to_vec()).unwrap(),
+                ));
+                seen.len() < most
+            },
+        )
         .unwrap();
     seen
 }
 
 /// What every store must do, whatever it is made of.
 fn behaves(store: &dyn Store) {
-    write(store, &[put(Family::Pool, "a", "1"), put(Family::Pool, "b", "2"), put(Family::Pool, "c", "3"), put(Family::Ledger, "b", "x")]);
+    write(
+        store,
+        &[
+            put(Family::Pool, "a", "1"),
+            put(Family::Pool, "b", "2"),
+            put(Family::Pool, "c", "3"),
+            put(Family::Ledger, "b", "x"),
+        ],
+    );
     assert_eq!(store.get(Family::Pool, b"b").unwrap().as_deref(), Some(&b"2"[..]));
     assert_eq!(store.get(Family::Ledger, b"b").unwrap().as_deref(), Some(&b"x"[..]));
     assert_eq!(store.get(Family::Ledger, b"a").unwrap(), None);
     assert_eq!(store.get_durable(Family::Pool, b"b").unwrap(), None, "not flushed yet");
     store.flush().unwrap();
-    assert_eq!(store.get_durable(Family::Pool, b"b").unwrap().as_deref(), Some(&b"2"[..]));
+    assert_eq!(
+        store.get_durable(Family::Pool, b"b").unwrap().as_deref(),
+        Some(&b"2"[..])
+    );
 
     // Later entries of one write win over earlier ones, deletions too.
-    write(store, &[put(Family::Pool, "b", "4"), delete(Family::Pool, "c"), delete(Family::Pool, "d"), put(Family::Pool, "d", "5")]);
-    assert_eq!(store.get_durable(Family::Pool, b"b").unwrap().as_deref(), Some(&b"2"[..]), "durable is the older value");
-    assert_eq!(store.get_durable(Family::Pool, b"c").unwrap().as_deref(), Some(&b"3"[..]));
+    write(
+        store,
+        &[
+            put(Family::Pool, "b", "4"),
+            delete(Family::Pool, "c"),
+            delete(Family::Pool, "d"),
+            put(Family::Pool, "d", "5"),
+        ],
+    );
+    assert_eq!(
+        store.get_durable(Family::Pool, b"b").unwrap().as_deref(),
+        Some(&b"2"[..]),
+        "durable is the older value"
+    );
+    assert_eq!(
+        store.get_durable(Family::Pool, b"c").unwrap().as_deref(),
+        Some(&b"3"[..])
+    );
     let all = [("a", "1"), ("b", "4"), ("d", "5")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(scanned(store, "", None, 9), all);
     assert_eq!(scanned(store, "b", None, 9), all[1..]);
@@ -60,13 +104,24 @@ fn rocks_behaves() {
 }
 
 #[test]
-fn memory_forgets_at_a_crash_what_was_not_flushed() {
+fn memory_forgets_at_a_power_cut_what_was_not_flushed() {
     let store = Memory::new();
     write(&store, &[put(Family::Pool, "a", "1"), put(Family::Pool, "b", "1")]);
     store.flush().unwrap();
-    write(&store, &[put(Family::Pool, "a", "2"), delete(Family::Pool, "b"), put(Family::Pool, "c", "1")]);
-    store.crash();
-    assert_eq!(scanned(&store, "", None, 9), [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "1".to_owned())]);
+    write(
+        &store,
+        &[
+            put(Family::Pool, "a", "2"),
+            delete(Family::Pool, "b"),
+            put(Family::Pool, "c", "1"),
+        ],
+    );
+    let survivor = store.power_cut();
+    assert_eq!(
+        scanned(&survivor, "", None, 9),
+        [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "1".to_owned())]
+    );
+    assert!(store.flush().is_err(), "the old life is over");
 }
 
 #[test]
@@ -78,14 +133,19 @@ fn rocks_keeps_what_was_flushed() {
     drop(store);
     let store = Rocks::open(directory.path(), &rocks::Settings::default()).unwrap();
     assert_eq!(store.get(Family::Pool, b"a").unwrap().as_deref(), Some(&b"1"[..]));
-    assert_eq!(store.get_durable(Family::Meta, b"m").unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(
+        store.get_durable(Family::Meta, b"m").unwrap().as_deref(),
+        Some(&b"1"[..])
+    );
 }
 
 #[test]
 fn rocks_is_opened_once_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let first = Arc::new(Rocks::open(directory.path(), &rocks::Settings::default()).unwrap());
-    let error = Rocks::open(directory.path(), &rocks::Settings::default()).err().expect("the second is refused");
+    let error = Rocks::open(directory.path(), &rocks::Settings::default())
+        .err()
+        .expect("the second is refused");
     assert!(error.to_string().contains("in use by another process"), "{error}");
     drop(first);
     Rocks::open(directory.path(), &rocks::Settings::default()).unwrap();
@@ -93,7 +153,10 @@ fn rocks_is_opened_once_at_a_time() {
 
 #[test]
 fn numbers_and_names_are_for_ever() {
-    let listed: Vec<_> = Family::ALL.iter().map(|family| (u8::from(*family), family.name())).collect();
+    let listed: Vec<_> = Family::ALL
+        .iter()
+        .map(|family| (u8::from(*family), family.name()))
+        .collect();
     assert_eq!(
         listed,
         [

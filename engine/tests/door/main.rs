@@ -1,0 +1,15 @@
+//! The door from outside: what a commit promises, with the power cut, the disk failing and the disk full.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may fail by panic, and drives a runtime of its own"
+)]
+
+mod basics;
+mod faults;
+mod following;
+mod node;
+mod opening;
+mod power_cut;
+mod rocks;
+mod space;
