@@ -91,7 +91,7 @@ fn every_selection_shares_one_rocksdb() {
     let whole = rocksdb_print(&["test", "--workspace", "--no-run"]);
     let selections: [&[&str]; 6] = [
         &["build", "--bin", "continuumd"],
-        &["run", "--bin", "measure"],
+        &["build", "--bin", "measure"],
         &["build", "--workspace", "--bins"],
         &["test", "-p", "continuum-engine", "--no-run"],
         &["test", "-p", "continuum-server", "--no-run"],

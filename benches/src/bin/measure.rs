@@ -1,1 +1,97 @@
-fn main() {}
+//! Measures this build on this machine: `cargo run --release --bin measure -- [-o json|table] [--only PART]`.
+//!
+//! The machine's own `fdatasync` comes first, for every durable figure stands on it.
+#![allow(clippy::disallowed_methods, reason = "measuring is what the real clock is for")]
+
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, ValueEnum};
+use continuum_benches::{
+    contribute, disk, knowledge,
+    report::{Figure, table},
+    start,
+};
+
+/// Measures engine, contributions, searches and starts, each beside its peer.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// One part instead of all.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+    /// How often each part is repeated; medians and spreads are taken over these.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    repetitions: u16,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    Json,
+    Table,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Engine,
+    Contribute,
+    Knowledge,
+    Start,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runs = |part| arguments.only.is_none_or(|only| only == part);
+    let repetitions = usize::from(arguments.repetitions);
+    let mut figures = match disk::figures() {
+        Ok(figures) => figures,
+        Err(error) => {
+            eprintln!("measure: the folder for temporary files cannot be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if matches!(arguments.output, Output::Table) {
+        println!("{}", table(&figures));
+    }
+    if arguments.only != Some(Part::Engine)
+        && let Err(what) = build_continuumd()
+    {
+        eprintln!("measure: {what}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("threads for the clients");
+    let machine = figures.len();
+    if runs(Part::Contribute) {
+        figures.extend(runtime.block_on(contribute::figures(repetitions)));
+    }
+    if runs(Part::Knowledge) {
+        figures.extend(runtime.block_on(knowledge::figures(repetitions)));
+    }
+    if runs(Part::Start) {
+        figures.extend(runtime.block_on(start::figures(repetitions)));
+    }
+    print(arguments.output, &figures, machine);
+    ExitCode::SUCCESS
+}
+
+fn print(output: Output, figures: &[Figure], machine: usize) {
+    match output {
+        Output::Table => println!("{}", table(&figures[machine..])),
+        Output::Json => println!("{}", serde_json::to_string_pretty(figures).expect("figures are plain numbers and text")),
+    }
+}
+
+/// Run by cargo, the node that is measured is first built from the same tree; run by hand, it is what lies beside.
+fn build_continuumd() -> Result<(), String> {
+    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let arguments = ["build", "--quiet", "--release", "--bin", "continuumd", "--manifest-path", manifest];
+    let status = Command::new(cargo).args(arguments).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("continuumd did not build: {status}")),
+        Err(error) => Err(format!("cargo cannot be run: {error}")),
+    }
+}
