@@ -67,6 +67,7 @@ impl Node {
             engine: engine.clone(),
             sequencer: sequencer.clone(),
             clock: Arc::clone(&clock),
+            metrics: metrics.clone(),
         });
         grpc::set_ready(&rpc.health, true).await;
         let site = http::Face::new(contribution.clone(), clock, health.clone(), metrics.clone()).router();

@@ -20,6 +20,7 @@
 //! task and refuses to know who calls, which port it listens on and where the token key is kept.
 
 mod concepts;
+mod count;
 mod directory;
 mod fields;
 mod namespaces;
@@ -32,15 +33,20 @@ mod tests;
 
 use std::sync::Arc;
 
+use axum::middleware;
+use count::Counts;
 use engine::{Engine, clock::Clock};
 use proto::v1::{concepts_server::ConceptsServer, namespaces_server::NamespacesServer};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-use crate::consensus::Sequencer;
+use crate::{consensus::Sequencer, metrics::Metrics};
 
 /// The largest request message, in bytes; a larger one is refused with `OUT_OF_RANGE` before it is read.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What is served beside reflection itself, described.
+const DESCRIPTORS: [&[u8]; 2] = [proto::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
 
 /// What the face stands on.
 #[derive(Clone)]
@@ -51,6 +57,8 @@ pub struct Components {
     pub sequencer: Sequencer,
     /// Decides which values have expired at a read.
     pub clock: Arc<dyn Clock>,
+    /// Calls are counted and timed in it.
+    pub metrics: Metrics,
 }
 
 impl Components {
@@ -72,20 +80,24 @@ pub struct Face {
 #[must_use]
 pub fn routes(components: Components) -> Face {
     let (health, health_service) = tonic_health::server::health_reporter();
+    let counts = Counts::new(components.metrics.clone(), &DESCRIPTORS);
     let concepts = concepts::Service::new(components.clone());
     let namespaces = namespaces::Service::new(components);
     let describe = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        let builder = tonic_reflection::server::Builder::configure();
+        DESCRIPTORS.iter().fold(builder, |builder, set| {
+            builder.register_encoded_file_descriptor_set(set)
+        })
     };
     let compiled = "the descriptors were compiled with this binary";
-    let routes = Routes::new(health_service)
+    let mut routes = Routes::new(health_service)
         .add_service(describe().build_v1().expect(compiled))
         .add_service(describe().build_v1alpha().expect(compiled))
         .add_service(ConceptsServer::new(concepts).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(REQUEST_BYTES_MAX))
         .prepare();
+    let router = std::mem::take(routes.axum_router_mut());
+    *routes.axum_router_mut() = router.layer(middleware::from_fn_with_state(counts, count::count));
     Face { routes, health }
 }
 

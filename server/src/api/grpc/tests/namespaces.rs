@@ -8,7 +8,10 @@ use proto::v1::{
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-use super::node::{Node, reason};
+use super::{
+    node::{Node, reason},
+    reserved,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_is_created_once_and_found_again() {
@@ -175,6 +178,28 @@ async fn health_follows_readiness() {
             "{service}"
         );
     }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_counted_by_method_and_code() {
+    let node = Node::with_namespace("notes", Strategy::LastWriteWins).await;
+    for _ in 0..2 {
+        node.get("notes", "k").await.expect_err("absent");
+    }
+    let invented = reserved::call(&node, "/continuum.v1.Concepts/Invented", Vec::new()).await;
+    assert_eq!(invented.expect_err("no such call").code(), Code::Unimplemented);
+    let counted = node.metrics.render();
+    for (method, code, calls) in [
+        ("/continuum.v1.Concepts/Get", "NOT_FOUND", 2),
+        ("/continuum.v1.Namespaces/Create", "OK", 1),
+        ("unknown", "UNIMPLEMENTED", 1),
+    ] {
+        let line = format!("continuum_grpc_requests_total{{method=\"{method}\",code=\"{code}\"}} {calls}");
+        assert!(counted.contains(&line), "{line} is missing of\n{counted}");
+    }
+    assert!(counted.contains("continuum_grpc_request_duration_seconds_count{method=\"/continuum.v1.Concepts/Get\"} 2"));
+    assert!(!counted.contains("Invented"), "labels never come from the caller");
     node.stop().await;
 }
 

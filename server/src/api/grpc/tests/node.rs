@@ -53,6 +53,7 @@ pub(super) struct Node {
     pub(super) engine: Engine,
     pub(super) channel: Channel,
     pub(super) health: HealthReporter,
+    pub(super) metrics: Metrics,
     sequencer: Sequencer,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
@@ -86,17 +87,19 @@ impl Node {
             Environment::in_directory(directory.path(), &settings, "node-1", Arc::clone(&time), entropy::bits)
                 .expect("a fresh directory");
         let engine = Engine::open(settings, environment).expect("open");
+        let metrics = Metrics::new();
         let sequencer = Sequencer::start(
             engine.clone(),
             Arc::clone(&time),
             consensus::Settings::default(),
-            &Metrics::new(),
+            &metrics,
         )
         .expect("a thread");
         let components = Components {
             engine: engine.clone(),
             sequencer: sequencer.clone(),
             clock: time,
+            metrics: metrics.clone(),
         };
         let Face { routes, health } = routes(components);
 
@@ -119,6 +122,7 @@ impl Node {
             engine,
             channel,
             health,
+            metrics,
             sequencer,
             stop,
             serving,

@@ -103,7 +103,7 @@ impl Decoder for Raw {
     }
 }
 
-async fn call(node: &Node, path: &str, body: Vec<u8>) -> Result<Vec<u8>, Status> {
+pub(super) async fn call(node: &Node, path: &str, body: Vec<u8>) -> Result<Vec<u8>, Status> {
     let mut client = tonic::client::Grpc::new(node.channel.clone());
     client.ready().await.expect("connected");
     let path = path.parse().expect("a path");
