@@ -36,18 +36,29 @@ pub struct Metric {
 }
 
 /// Seconds, from a tenth of a millisecond to ten seconds.
-const SECONDS: &[f64] =
-    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const SECONDS: &[f64] = &[
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 /// Counts, in powers of two.
-const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
+const COUNTS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0,
+];
 
 /// Always 1; its label says which build runs.
-pub const BUILD: Metric = gauge("continuum_build_info", "Always 1; the label version says which build runs.");
+pub const BUILD: Metric = gauge(
+    "continuum_build_info",
+    "Always 1; the label version says which build runs.",
+);
 /// Resident memory.
-pub const RESIDENT: Metric = gauge("process_resident_memory_bytes", "Memory of the process that is resident.");
+pub const RESIDENT: Metric = gauge(
+    "process_resident_memory_bytes",
+    "Memory of the process that is resident.",
+);
 /// Last committed LSN.
-pub const COMMITTED: Metric =
-    gauge("continuum_engine_committed_lsn", "Sequence number of the last record that is durable and applied.");
+pub const COMMITTED: Metric = gauge(
+    "continuum_engine_committed_lsn",
+    "Sequence number of the last record that is durable and applied.",
+);
 /// Syncs.
 pub const SYNCS: Metric = counter(
     "continuum_engine_syncs_total",
@@ -56,15 +67,21 @@ pub const SYNCS: Metric = counter(
 /// Bytes of log.
 pub const LOG_BYTES: Metric = counter("continuum_engine_log_bytes_total", "Bytes written to the log.");
 /// `fdatasync`.
-pub const SYNC_SECONDS: Metric =
-    histogram("continuum_engine_sync_duration_seconds", SECONDS, "Time one fdatasync of the log took.");
+pub const SYNC_SECONDS: Metric = histogram(
+    "continuum_engine_sync_duration_seconds",
+    SECONDS,
+    "Time one fdatasync of the log took.",
+);
 /// Bytes waiting for the committer.
 pub const ENGINE_QUEUE: Metric = gauge("continuum_engine_queue_bytes", "Bytes of writes waiting for the log.");
 /// Commands decided.
 pub const COMMANDS: Metric = counter("continuum_sequencer_commands_total", "Commands decided by the ledger.");
 /// Commands decided together.
-pub const COMMAND_BATCH: Metric =
-    histogram("continuum_sequencer_batch_commands", COUNTS, "Commands that were decided and committed as one batch.");
+pub const COMMAND_BATCH: Metric = histogram(
+    "continuum_sequencer_batch_commands",
+    COUNTS,
+    "Commands that were decided and committed as one batch.",
+);
 /// Commands waiting.
 pub const COMMAND_QUEUE: Metric = gauge("continuum_sequencer_queue_commands", "Commands waiting for their turn.");
 /// From proposal to durable answer.
@@ -74,17 +91,27 @@ pub const COMMAND_SECONDS: Metric = histogram(
     "Time from the proposal of a command to its durable answer.",
 );
 /// HTTP requests, by route, method and status.
-pub const HTTP_REQUESTS: Metric =
-    counter("continuum_http_requests_total", "HTTP requests answered, by route, method and status.");
+pub const HTTP_REQUESTS: Metric = counter(
+    "continuum_http_requests_total",
+    "HTTP requests answered, by route, method and status.",
+);
 /// HTTP latency, by route.
-pub const HTTP_SECONDS: Metric =
-    histogram("continuum_http_request_duration_seconds", SECONDS, "Time to answer an HTTP request, by route.");
+pub const HTTP_SECONDS: Metric = histogram(
+    "continuum_http_request_duration_seconds",
+    SECONDS,
+    "Time to answer an HTTP request, by route.",
+);
 /// gRPC calls, by method and code.
-pub const GRPC_REQUESTS: Metric =
-    counter("continuum_grpc_requests_total", "gRPC calls answered, by method and status code.");
+pub const GRPC_REQUESTS: Metric = counter(
+    "continuum_grpc_requests_total",
+    "gRPC calls answered, by method and status code.",
+);
 /// gRPC latency, by method.
-pub const GRPC_SECONDS: Metric =
-    histogram("continuum_grpc_request_duration_seconds", SECONDS, "Time to answer a gRPC call, by method.");
+pub const GRPC_SECONDS: Metric = histogram(
+    "continuum_grpc_request_duration_seconds",
+    SECONDS,
+    "Time to answer a gRPC call, by method.",
+);
 /// Connections open, by face.
 pub const CONNECTIONS: Metric = gauge("continuum_connections", "Connections open now, by face.");
 /// Concepts, new to the pool or known.
@@ -93,11 +120,15 @@ pub const CONTRIBUTED: Metric = counter(
     "Concepts contributed, by result: new ones earn credit, duplicates only attribution.",
 );
 /// Refusals, by reason.
-pub const REFUSED: Metric =
-    counter("continuum_contribution_refusals_total", "Contribution and knowledge requests refused, by reason.");
+pub const REFUSED: Metric = counter(
+    "continuum_contribution_refusals_total",
+    "Contribution and knowledge requests refused, by reason.",
+);
 /// Concepts handed out.
-pub const DELIVERED: Metric =
-    counter("continuum_contribution_delivered_total", "Concepts handed out to knowledge requests.");
+pub const DELIVERED: Metric = counter(
+    "continuum_contribution_delivered_total",
+    "Concepts handed out to knowledge requests.",
+);
 /// Searches.
 pub const SEARCH_SECONDS: Metric = histogram(
     "continuum_search_duration_seconds",
@@ -143,15 +174,27 @@ pub const ALL: &[Metric] = &[
 ];
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter, help }
+    Metric {
+        name,
+        kind: Kind::Counter,
+        help,
+    }
 }
 
 const fn gauge(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, help }
+    Metric {
+        name,
+        kind: Kind::Gauge,
+        help,
+    }
 }
 
 const fn histogram(name: &'static str, buckets: &'static [f64], help: &'static str) -> Metric {
-    Metric { name, kind: Kind::Histogram(buckets), help }
+    Metric {
+        name,
+        kind: Kind::Histogram(buckets),
+        help,
+    }
 }
 
 const METADATA: Metadata<'static> = Metadata::new("continuum", Level::INFO, None);
@@ -193,7 +236,9 @@ impl Metrics {
         for metric in ALL {
             if let Kind::Histogram(buckets) = metric.kind {
                 let matcher = Matcher::Full(metric.name.to_owned());
-                builder = builder.set_buckets_for_metric(matcher, buckets).expect("every histogram names its buckets");
+                builder = builder
+                    .set_buckets_for_metric(matcher, buckets)
+                    .expect("every histogram names its buckets");
             }
         }
         let recorder = builder.build_recorder();
@@ -206,27 +251,28 @@ impl Metrics {
             }
         }
         let handle = recorder.handle();
-        let metrics = Metrics { recorder: Arc::new(recorder), handle, sample: Arc::default() };
+        let metrics = Metrics {
+            recorder: Arc::new(recorder),
+            handle,
+            sample: Arc::default(),
+        };
         metrics.gauge(BUILD, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         metrics
     }
 
     /// The handle of one counter; keep it where it is used often.
-    #[must_use]
     pub fn counter(&self, metric: Metric, labels: Labels<'_>) -> Counter {
         debug_assert_eq!(metric.kind, Kind::Counter, "{}", metric.name);
         self.recorder.register_counter(&key(metric, labels), &METADATA)
     }
 
     /// The handle of one gauge.
-    #[must_use]
     pub fn gauge(&self, metric: Metric, labels: Labels<'_>) -> Gauge {
         debug_assert_eq!(metric.kind, Kind::Gauge, "{}", metric.name);
         self.recorder.register_gauge(&key(metric, labels), &METADATA)
     }
 
     /// The handle of one histogram.
-    #[must_use]
     pub fn histogram(&self, metric: Metric, labels: Labels<'_>) -> Histogram {
         debug_assert!(matches!(metric.kind, Kind::Histogram(_)), "{}", metric.name);
         self.recorder.register_histogram(&key(metric, labels), &METADATA)
@@ -256,7 +302,10 @@ fn key(metric: Metric, labels: Labels<'_>) -> Key {
     if labels.is_empty() {
         return Key::from_static_name(metric.name);
     }
-    let labels: Vec<Label> = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
+    let labels: Vec<Label> = labels
+        .iter()
+        .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+        .collect();
     Key::from_parts(metric.name, labels)
 }
 
@@ -289,20 +338,36 @@ mod tests {
         assert_eq!(names("# TYPE ").len(), ALL.len(), "each name once");
         for metric in ALL {
             assert!(metric.help.ends_with('.') && metric.help.len() > 20, "{}", metric.name);
-            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert_eq!(
+                metric.kind == Kind::Counter,
+                metric.name.ends_with("_total"),
+                "{}",
+                metric.name
+            );
         }
     }
 
     #[test]
     fn labels_make_series_and_histograms_have_their_own_buckets() {
         let metrics = Metrics::new();
-        metrics.counter(HTTP_REQUESTS, &[("route", "/health"), ("status", "200")]).increment(2);
+        metrics
+            .counter(HTTP_REQUESTS, &[("route", "/health"), ("status", "200")])
+            .increment(2);
         metrics.histogram(SYNC_SECONDS, &[]).record(0.000_2);
         metrics.fold();
         let text = metrics.render();
-        assert!(text.contains(r#"continuum_http_requests_total{route="/health",status="200"} 2"#), "{text}");
-        assert!(text.contains(r#"continuum_engine_sync_duration_seconds_bucket{le="0.0001"} 0"#), "{text}");
-        assert!(text.contains(r#"continuum_engine_sync_duration_seconds_bucket{le="0.00025"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"continuum_http_requests_total{route="/health",status="200"} 2"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"continuum_engine_sync_duration_seconds_bucket{le="0.0001"} 0"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"continuum_engine_sync_duration_seconds_bucket{le="0.00025"} 1"#),
+            "{text}"
+        );
         assert!(text.contains("continuum_build_info{version="), "{text}");
     }
 

@@ -38,7 +38,15 @@ const EX_CONFIG: u8 = 78;
 const FILES_BESIDE_CONNECTIONS: u64 = 512;
 
 /// The flags `-h` shows; `--help` shows all.
-const OFTEN: [&str; 7] = ["node-id", "bind", "http", "insecure-open", "data-dir", "log-level", "log-format"];
+const OFTEN: [&str; 7] = [
+    "node-id",
+    "bind",
+    "http",
+    "insecure-open",
+    "data-dir",
+    "log-level",
+    "log-format",
+];
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -90,7 +98,10 @@ struct Failure {
 
 impl Failure {
     fn told(code: u8, text: impl Into<String>) -> Failure {
-        Failure { code, text: Some(text.into()) }
+        Failure {
+            code,
+            text: Some(text.into()),
+        }
     }
 }
 
@@ -99,7 +110,10 @@ impl From<config::Error> for Failure {
         let count = error.problems.len();
         let text = match count {
             1 => error.to_string(),
-            _ => format!("{count} problems in the configuration:\n  {}", error.problems.join("\n  ")),
+            _ => format!(
+                "{count} problems in the configuration:\n  {}",
+                error.problems.join("\n  ")
+            ),
         };
         Failure::told(EX_CONFIG, text)
     }
@@ -108,7 +122,12 @@ impl From<config::Error> for Failure {
 fn command_line() -> Command {
     let print = Command::new("print")
         .about("Print every effective value, as a file that can be loaded")
-        .arg(Arg::new("origin").long("origin").action(ArgAction::SetTrue).help("Say where each value comes from"))
+        .arg(
+            Arg::new("origin")
+                .long("origin")
+                .action(ArgAction::SetTrue)
+                .help("Say where each value comes from"),
+        )
         .arg(
             Arg::new("output")
                 .short('o')
@@ -119,7 +138,12 @@ fn command_line() -> Command {
         );
     let validate = Command::new("validate")
         .about("Check a configuration file by itself")
-        .arg(Arg::new("file").value_name("FILE").required(true).value_parser(clap::value_parser!(PathBuf)));
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .required(true)
+                .value_parser(clap::value_parser!(PathBuf)),
+        );
     let config = Command::new("config")
         .about("Look at the configuration")
         .subcommand_required(true)
@@ -146,13 +170,20 @@ fn with_settings(command: Command, hidden: bool) -> Command {
     let defaults = config::load(&Sources::default()).expect("the defaults are valid");
     let (later, now): (Vec<_>, Vec<_>) = defaults.rows().partition(|(row, ..)| row.awaits.is_some());
     // Headings stand in the order in which they first occur.
-    let settings = now.into_iter().chain(later).map(|(row, default, _)| flag(row, &default).hide(hidden));
+    let settings = now
+        .into_iter()
+        .chain(later)
+        .map(|(row, default, _)| flag(row, &default).hide(hidden));
     command.arg(file).args(settings)
 }
 
 /// The flag of one row.
 fn flag(row: &'static Row, default: &str) -> Arg {
-    let default = if default.is_empty() { String::new() } else { format!(", default {default}") };
+    let default = if default.is_empty() {
+        String::new()
+    } else {
+        format!(", default {default}")
+    };
     let heading = match (row.awaits, row.section()) {
         (Some(_), _) => Some("Accepted, without effect in this version"),
         (None, "") => None,
@@ -180,12 +211,29 @@ fn flag(row: &'static Row, default: &str) -> Arg {
 /// The settings in effect; later matches override earlier ones.
 fn effective(matches: &[&ArgMatches]) -> Result<Effective, Failure> {
     let given = |key: &str| matches.iter().rev().find_map(|matches| matches.get_one::<String>(key));
-    let flags = ROWS.iter().enumerate().filter_map(|(row, entry)| Some((row, given(entry.key)?.clone()))).collect();
-    let file = matches.iter().rev().find_map(|matches| matches.get_one::<PathBuf>("config")).cloned();
-    let environment = std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+    let flags = ROWS
+        .iter()
+        .enumerate()
+        .filter_map(|(row, entry)| Some((row, given(entry.key)?.clone())))
         .collect();
-    Ok(config::load(&Sources { flags, environment, file })?)
+    let file = matches
+        .iter()
+        .rev()
+        .find_map(|matches| matches.get_one::<PathBuf>("config"))
+        .cloned();
+    let environment = std::env::vars_os()
+        .map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        })
+        .collect();
+    Ok(config::load(&Sources {
+        flags,
+        environment,
+        file,
+    })?)
 }
 
 fn print_config(root: &ArgMatches, print: &ArgMatches) -> Result<(), Failure> {
@@ -212,9 +260,10 @@ fn validate_config(validate: &ArgMatches) -> Result<(), Failure> {
 /// A reader that has seen enough (`| head`) is no failure.
 fn write_out(text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::told(EX_OSERR, format!("cannot write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::told(
+            EX_OSERR,
+            format!("cannot write to standard output: {error}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -227,12 +276,18 @@ fn serve(effective: &Effective) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     if settings.node.insecure_open {
-        tracing::warn!("insecure_open: addresses beyond loopback are served without TLS; whoever reaches them may read and write");
+        tracing::warn!(
+            "insecure_open: addresses beyond loopback are served without TLS; whoever reaches them may read and write"
+        );
     }
     let open_files = process::raise_open_files();
     let wanted = u64::from(settings.http.connections_max) + FILES_BESIDE_CONNECTIONS;
     if open_files < wanted {
-        tracing::warn!(open_files, wanted, "the system allows fewer open files than the connections may need; raise its limit (ulimit -n) or lower http.connections_max");
+        tracing::warn!(
+            open_files,
+            wanted,
+            "the system allows fewer open files than the connections may need; raise its limit (ulimit -n) or lower http.connections_max"
+        );
     }
     let runtime = runtime::build(settings.runtime.worker_threads)
         .map_err(|error| Failure::told(EX_OSERR, format!("cannot start threads: {error}")))?;
@@ -253,19 +308,18 @@ async fn run(settings: &config::Settings, since: Stopwatch) -> Result<(), Failur
         }
     };
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        node = node.name(),
         grpc = %node.grpc_address(),
-        http = %node.http_address(),
+        http = %format_args!("http://{}", node.http_address()),
         data = %node.data_directory().display(),
+        node = node.name(),
+        version = env!("CARGO_PKG_VERSION"),
         ready_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "serving gRPC on {}, HTTP on http://{}, data in {}",
-        node.grpc_address(),
-        node.http_address(),
-        node.data_directory().display(),
+        "serving",
     );
     tokio::select! {
-        signal = signals.next() => tracing::info!(signal, "stopping: requests under way may finish; a second signal ends the process at once"),
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping: requests under way may finish; a second signal ends the process at once");
+        }
         reason = node.failed() => {
             tracing::error!(reason, "the node cannot go on and exits; nothing after the failure was acknowledged, the next start recovers");
             return Err(Failure { code: EX_SOFTWARE, text: None });
@@ -297,7 +351,7 @@ fn not_started(error: &StartError) -> Failure {
         StartError::Directory(directory::Error::Locked { .. }) => EX_TEMPFAIL,
         StartError::Directory(directory::Error::Another { .. }) => EX_CONFIG,
         StartError::Directory(directory::Error::Io { .. }) => EX_CANTCREAT,
-        StartError::Engine { .. } | StartError::Limits(_) => EX_DATAERR,
+        StartError::Engine { .. } | StartError::Limits(_) | StartError::Pool(_) => EX_DATAERR,
         StartError::Thread(_) => EX_OSERR,
     };
     Failure { code, text: None }

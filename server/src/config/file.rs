@@ -44,7 +44,12 @@ pub(super) fn read(path: &Path, content: &str) -> Result<Vec<Found>, Error> {
         Ok(found)
     } else {
         problems.sort_unstable();
-        Err(Error { problems: problems.into_iter().map(|(line, text)| format!("{}:{line}: {text}", path.display())).collect() })
+        Err(Error {
+            problems: problems
+                .into_iter()
+                .map(|(line, text)| format!("{}:{line}: {text}", path.display()))
+                .collect(),
+        })
     }
 }
 
@@ -65,8 +70,16 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
         DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
         DeValue::Boolean(flag) => Some(flag.to_string()),
         DeValue::Array(parts) => {
-            let parts: Option<Vec<String>> =
-                parts.iter().map(|part| if part.get_ref().is_array() { None } else { text_of(part.get_ref()) }).collect();
+            let parts: Option<Vec<String>> = parts
+                .iter()
+                .map(|part| {
+                    if part.get_ref().is_array() {
+                        None
+                    } else {
+                        text_of(part.get_ref())
+                    }
+                })
+                .collect();
             parts.map(|parts| parts.join(","))
         }
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
@@ -74,5 +87,11 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
 }
 
 fn line_of(content: &str, offset: usize) -> usize {
-    content.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+    content
+        .as_bytes()
+        .iter()
+        .take(offset)
+        .filter(|byte| **byte == b'\n')
+        .count()
+        + 1
 }

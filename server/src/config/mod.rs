@@ -72,7 +72,9 @@ pub struct Error {
 
 impl Error {
     fn one(problem: String) -> Error {
-        Error { problems: vec![problem] }
+        Error {
+            problems: vec![problem],
+        }
     }
 }
 
@@ -99,7 +101,9 @@ pub struct Effective {
 impl Effective {
     /// Each row with its effective value and origin.
     pub fn rows(&self) -> impl Iterator<Item = (&'static Row, String, &Origin)> {
-        ROWS.iter().zip(&self.origins).map(|(row, origin)| (row, (row.show)(&self.settings), origin))
+        ROWS.iter()
+            .zip(&self.origins)
+            .map(|(row, origin)| (row, (row.show)(&self.settings), origin))
     }
 
     /// A warning for each setting someone gave that this version does not heed yet.
@@ -109,7 +113,10 @@ impl Effective {
         given
             .filter_map(|(row, value, origin)| {
                 let part = row.awaits?;
-                Some(format!("{} = {value} ({origin}) has no effect: this version has no {part} yet", row.key))
+                Some(format!(
+                    "{} = {value} ({origin}) has no effect: this version has no {part} yet",
+                    row.key
+                ))
             })
             .collect()
     }
@@ -120,7 +127,11 @@ impl Effective {
 /// # Errors
 /// When a key or variable is unknown, a value cannot be read, or the settings do not fit together.
 pub fn load(sources: &Sources) -> Result<Effective, Error> {
-    let mut layers = Layers { settings: Settings::default(), origins: vec![Origin::Default; ROWS.len()], problems: Vec::new() };
+    let mut layers = Layers {
+        settings: Settings::default(),
+        origins: vec![Origin::Default; ROWS.len()],
+        problems: Vec::new(),
+    };
     let variable = lookup(&sources.environment, FILE_VARIABLE).map(PathBuf::from);
     if let Some(path) = sources.file.clone().or(variable) {
         layers.file(&path);
@@ -134,9 +145,14 @@ pub fn load(sources: &Sources) -> Result<Effective, Error> {
         layers.problems = validate::problems(&layers.settings);
     }
     if layers.problems.is_empty() {
-        Ok(Effective { settings: layers.settings, origins: layers.origins })
+        Ok(Effective {
+            settings: layers.settings,
+            origins: layers.origins,
+        })
     } else {
-        Err(Error { problems: layers.problems })
+        Err(Error {
+            problems: layers.problems,
+        })
     }
 }
 
@@ -145,12 +161,18 @@ pub fn load(sources: &Sources) -> Result<Effective, Error> {
 /// # Errors
 /// As [`load`].
 pub fn validate_file(path: &Path) -> Result<Effective, Error> {
-    load(&Sources { file: Some(path.to_owned()), ..Sources::default() })
+    load(&Sources {
+        file: Some(path.to_owned()),
+        ..Sources::default()
+    })
 }
 
 /// The value of a variable; an empty one counts as absent.
 fn lookup<'a>(environment: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    environment.iter().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    environment
+        .iter()
+        .find(|(known, value)| known == name && !value.is_empty())
+        .map(|(_, value)| value.as_str())
 }
 
 /// The settings while sources are laid over them, lowest first.
@@ -202,7 +224,8 @@ impl Layers {
             let indirect = format!("{}{INDIRECT}", entry.variable);
             match (direct, lookup(environment, &indirect)) {
                 (Some(_), Some(_)) => {
-                    self.problems.push(format!("{} and {indirect} are both set: keep one", entry.variable));
+                    self.problems
+                        .push(format!("{} and {indirect} are both set: keep one", entry.variable));
                 }
                 (Some(text), None) => self.set(row, text, Origin::Variable(entry.variable.to_owned())),
                 (None, Some(path)) => self.indirect(row, &indirect, Path::new(path)),
@@ -212,22 +235,33 @@ impl Layers {
         for (name, value) in environment {
             if !value.is_empty() && name.starts_with(PREFIX) && !is_known(name) && !is_service_link(name) {
                 let candidates = ROWS.iter().map(|row| row.variable).chain([FILE_VARIABLE]);
-                self.problems.push(table::unknown("environment variable", name, candidates));
+                self.problems
+                    .push(table::unknown("environment variable", name, candidates));
             }
         }
     }
 
     fn indirect(&mut self, row: usize, name: &str, path: &Path) {
         match std::fs::read_to_string(path) {
-            Ok(content) => self.set(row, content.trim_end(), Origin::VariableFile(name.to_owned(), path.to_owned())),
-            Err(error) => self.problems.push(format!("{name} names {}, which cannot be read: {error}", path.display())),
+            Ok(content) => self.set(
+                row,
+                content.trim_end(),
+                Origin::VariableFile(name.to_owned(), path.to_owned()),
+            ),
+            Err(error) => self.problems.push(format!(
+                "{name} names {}, which cannot be read: {error}",
+                path.display()
+            )),
         }
     }
 }
 
 fn is_known(name: &str) -> bool {
     let base = name.strip_suffix(INDIRECT);
-    name == FILE_VARIABLE || ROWS.iter().any(|row| row.variable == name || base == Some(row.variable))
+    name == FILE_VARIABLE
+        || ROWS
+            .iter()
+            .any(|row| row.variable == name || base == Some(row.variable))
 }
 
 /// Kubernetes sets `CONTINUUM_SERVICE_HOST`, `CONTINUUM_PORT_7000_TCP` and their like in every pod beside a service of
@@ -236,7 +270,9 @@ fn is_service_link(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
         || name.ends_with("_PORT")
-        || name.split_once("_PORT_").is_some_and(|(_, rest)| rest.starts_with(|first: char| first.is_ascii_digit()))
+        || name
+            .split_once("_PORT_")
+            .is_some_and(|(_, rest)| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 #[cfg(test)]

@@ -18,7 +18,12 @@ impl Effective {
             };
             lines.push((row.section(), line, origin.to_string()));
         }
-        let width = lines.iter().map(|(_, line, _)| line.len()).max().unwrap_or(0).min(ORIGIN_COLUMN_MAX);
+        let width = lines
+            .iter()
+            .map(|(_, line, _)| line.len())
+            .max()
+            .unwrap_or(0)
+            .min(ORIGIN_COLUMN_MAX);
         let mut text = String::new();
         let mut current = "";
         // Bare keys must come before the first section, or they would belong to it.
@@ -28,8 +33,11 @@ impl Effective {
                 let _infallible = write!(text, "\n[{section}]\n");
                 current = section;
             }
-            let _infallible =
-                if origins { writeln!(text, "{line:width$}  # {origin}") } else { writeln!(text, "{line}") };
+            let _infallible = if origins {
+                writeln!(text, "{line:width$}  # {origin}")
+            } else {
+                writeln!(text, "{line}")
+            };
         }
         text
     }
@@ -45,7 +53,9 @@ impl Effective {
                 value
             }
         };
-        let entries = self.rows().map(|(row, value, origin)| (row.key.to_owned(), entry(row, value, origin.to_string())));
+        let entries = self
+            .rows()
+            .map(|(row, value, origin)| (row.key.to_owned(), entry(row, value, origin.to_string())));
         serde_json::Value::Object(entries.collect())
     }
 }
@@ -63,7 +73,13 @@ fn is_bare(row: &Row) -> bool {
 
 /// The value as TOML writes it.
 fn literal(row: &Row, value: &str) -> String {
-    let quoted = |text: &str| if is_bare(row) { text.to_owned() } else { toml::Value::from(text).to_string() };
+    let quoted = |text: &str| {
+        if is_bare(row) {
+            text.to_owned()
+        } else {
+            toml::Value::from(text).to_string()
+        }
+    };
     if is_list(row) {
         let parts: Vec<String> = value.split(',').filter(|part| !part.is_empty()).map(quoted).collect();
         format!("[{}]", parts.join(", "))
@@ -76,11 +92,17 @@ fn json(row: &Row, value: String) -> serde_json::Value {
     let scalar = |text: String| match text.as_str() {
         "true" if is_bare(row) => serde_json::Value::from(true),
         "false" if is_bare(row) => serde_json::Value::from(false),
-        number if is_bare(row) => number.parse::<u64>().map_or_else(|_| serde_json::Value::from(number), Into::into),
+        number if is_bare(row) => number
+            .parse::<u64>()
+            .map_or_else(|_| serde_json::Value::from(number), Into::into),
         _ => serde_json::Value::from(text),
     };
     if is_list(row) {
-        value.split(',').filter(|part| !part.is_empty()).map(|part| scalar(part.to_owned())).collect()
+        value
+            .split(',')
+            .filter(|part| !part.is_empty())
+            .map(|part| scalar(part.to_owned()))
+            .collect()
     } else if value.is_empty() {
         serde_json::Value::Null
     } else {

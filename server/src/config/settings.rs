@@ -164,7 +164,10 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Log {
-        Log { level: "info".to_owned(), format: LogFormat::Auto }
+        Log {
+            level: "info".to_owned(),
+            format: LogFormat::Auto,
+        }
     }
 }
 
@@ -190,7 +193,10 @@ pub struct Runtime {
 
 impl Default for Runtime {
     fn default() -> Runtime {
-        Runtime { worker_threads: 0, shutdown_timeout_ms: 10_000 }
+        Runtime {
+            worker_threads: 0,
+            shutdown_timeout_ms: 10_000,
+        }
     }
 }
 
@@ -234,7 +240,11 @@ pub struct Discovery {
 impl Default for Discovery {
     fn default() -> Discovery {
         let methods = vec![DiscoveryMethod::Dns, DiscoveryMethod::Mdns, DiscoveryMethod::Bootstrap];
-        Discovery { methods, dns_domain: None, bootstrap_nodes: Vec::new() }
+        Discovery {
+            methods,
+            dns_domain: None,
+            bootstrap_nodes: Vec::new(),
+        }
     }
 }
 
@@ -249,7 +259,10 @@ pub struct Raft {
 
 impl Default for Raft {
     fn default() -> Raft {
-        Raft { election_timeout_ms: (150, 300), heartbeat_interval_ms: 50 }
+        Raft {
+            election_timeout_ms: (150, 300),
+            heartbeat_interval_ms: 50,
+        }
     }
 }
 
@@ -264,6 +277,9 @@ pub struct Gossip {
 
 impl Default for Gossip {
     fn default() -> Gossip {
-        Gossip { fanout: 3, interval_ms: 100 }
+        Gossip {
+            fanout: 3,
+            interval_ms: 100,
+        }
     }
 }

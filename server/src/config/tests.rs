@@ -3,7 +3,10 @@ use std::{fs, path::Path};
 use super::*;
 
 fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn row(key: &str) -> usize {
@@ -38,7 +41,10 @@ fn nothing_given_serves_on_loopback_with_local_data() {
 fn flag_beats_environment_beats_alias_beats_file_beats_default() {
     let directory = tempfile::tempdir().unwrap();
     let path = written(&directory, "node_id = 'file'\n[storage]\nblock_cache_bytes = '64MiB'\n");
-    let mut sources = Sources { file: Some(path), ..Sources::default() };
+    let mut sources = Sources {
+        file: Some(path),
+        ..Sources::default()
+    };
 
     let effective = load(&sources).unwrap();
     assert_eq!(effective.settings.node.id.as_deref(), Some("file"));
@@ -52,7 +58,9 @@ fn flag_beats_environment_beats_alias_beats_file_beats_default() {
     assert_eq!(effective.settings.node.id.as_deref(), Some("alias"));
     assert_eq!(origin(&effective, "node_id"), "environment NODE_ID");
 
-    sources.environment.extend(environment(&[("CONTINUUM_NODE_ID", "environment")]));
+    sources
+        .environment
+        .extend(environment(&[("CONTINUUM_NODE_ID", "environment")]));
     let effective = load(&sources).unwrap();
     assert_eq!(effective.settings.node.id.as_deref(), Some("environment"));
     assert_eq!(origin(&effective, "node_id"), "environment CONTINUUM_NODE_ID");
@@ -68,7 +76,11 @@ fn the_file_may_be_named_by_a_variable() {
     let directory = tempfile::tempdir().unwrap();
     let path = written(&directory, "http_address = '127.0.0.1:9000'\n");
     let environment = environment(&[("CONTINUUM_CONFIG", path.to_str().unwrap())]);
-    let effective = load(&Sources { environment, ..Sources::default() }).unwrap();
+    let effective = load(&Sources {
+        environment,
+        ..Sources::default()
+    })
+    .unwrap();
     assert_eq!(effective.settings.node.http_address.port(), 9000);
 }
 
@@ -96,33 +108,70 @@ fn the_names_the_seed_fixes_are_read() {
     .unwrap();
     let settings = &effective.settings;
     assert_eq!(settings.storage.path, Path::new("/var/lib/continuum"));
-    assert_eq!(settings.discovery.methods, [DiscoveryMethod::Dns, DiscoveryMethod::Bootstrap]);
+    assert_eq!(
+        settings.discovery.methods,
+        [DiscoveryMethod::Dns, DiscoveryMethod::Bootstrap]
+    );
     assert_eq!(settings.discovery.bootstrap_nodes, ["node2:7000", "node3:7000"]);
     assert_eq!(settings.raft.election_timeout_ms, (150, 300));
     let warnings = effective.without_effect();
     assert_eq!(warnings.len(), 11, "{warnings:?}");
-    assert!(warnings.iter().any(|warning| warning.starts_with("tls.cert = /etc/continuum/cert.pem (environment CONTINUUM_TLS_CERT)")));
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.starts_with("tls.cert = /etc/continuum/cert.pem (environment CONTINUUM_TLS_CERT)"))
+    );
 }
 
 #[test]
 fn an_unknown_name_is_an_error_that_suggests_the_nearest() {
-    let sources = Sources { environment: environment(&[("CONTINUUM_HTTP_ADRESS", "127.0.0.1:1")]), ..Sources::default() };
+    let sources = Sources {
+        environment: environment(&[("CONTINUUM_HTTP_ADRESS", "127.0.0.1:1")]),
+        ..Sources::default()
+    };
     let expected = "unknown environment variable `CONTINUUM_HTTP_ADRESS`, did you mean `CONTINUUM_HTTP_ADDRESS`?";
     assert_eq!(problems(&sources), expected);
 
     let directory = tempfile::tempdir().unwrap();
-    let path = written(&directory, "node_name = 'a'\n\n[storage]\npaht = '/x'\n[quite.something]\nelse = 1\n");
-    let told = problems(&Sources { file: Some(path), ..Sources::default() });
-    assert!(told.contains("continuum.toml:1: unknown key `node_name`, did you mean `node_id`?"), "{told}");
-    assert!(told.contains("continuum.toml:4: unknown key `storage.paht`, did you mean `storage.path`?"), "{told}");
-    assert!(told.contains("unknown key `quite.something`; `continuumd config print` lists all"), "{told}");
+    let path = written(
+        &directory,
+        "node_name = 'a'\n\n[storage]\npaht = '/x'\n[quite.something]\nelse = 1\n",
+    );
+    let told = problems(&Sources {
+        file: Some(path),
+        ..Sources::default()
+    });
+    assert!(
+        told.contains("continuum.toml:1: unknown key `node_name`, did you mean `node_id`?"),
+        "{told}"
+    );
+    assert!(
+        told.contains("continuum.toml:4: unknown key `storage.paht`, did you mean `storage.path`?"),
+        "{told}"
+    );
+    assert!(
+        told.contains("unknown key `quite.something`; `continuumd config print` lists all"),
+        "{told}"
+    );
 }
 
 #[test]
 fn variables_of_a_kubernetes_service_are_nobodys_mistake() {
-    let names = ["CONTINUUM_SERVICE_HOST", "CONTINUUM_SERVICE_PORT_GRPC", "CONTINUUM_PORT", "CONTINUUM_PORT_7000_TCP_ADDR"];
-    let environment = names.iter().map(|name| ((*name).to_owned(), "10.0.0.1".to_owned())).collect();
-    load(&Sources { environment, ..Sources::default() }).unwrap();
+    let names = [
+        "CONTINUUM_SERVICE_HOST",
+        "CONTINUUM_SERVICE_PORT_GRPC",
+        "CONTINUUM_PORT",
+        "CONTINUUM_PORT_7000_TCP_ADDR",
+    ];
+    let environment = names
+        .iter()
+        .map(|name| ((*name).to_owned(), "10.0.0.1".to_owned()))
+        .collect();
+    load(&Sources {
+        environment,
+        ..Sources::default()
+    })
+    .unwrap();
 }
 
 #[test]
@@ -138,14 +187,20 @@ fn a_variable_may_name_a_file_that_holds_the_value() {
     assert_eq!(effective.settings.node.id.as_deref(), Some("from-a-file"));
     assert!(origin(&effective, "node_id").starts_with("environment CONTINUUM_NODE_ID_FILE ("));
 
-    sources.environment.extend(environment(&[("CONTINUUM_NODE_ID", "direct")]));
+    sources
+        .environment
+        .extend(environment(&[("CONTINUUM_NODE_ID", "direct")]));
     assert!(problems(&sources).contains("are both set"));
 }
 
 #[test]
 fn an_empty_variable_counts_as_absent() {
     let environment = environment(&[("CONTINUUM_NODE_ID", ""), ("NODE_ID", ""), ("CONTINUUM_NOBODY", "")]);
-    let effective = load(&Sources { environment, ..Sources::default() }).unwrap();
+    let effective = load(&Sources {
+        environment,
+        ..Sources::default()
+    })
+    .unwrap();
     assert_eq!(effective.settings.node.id, None);
 }
 
@@ -153,21 +208,44 @@ fn an_empty_variable_counts_as_absent() {
 fn all_problems_are_told_at_once_with_their_origin() {
     let told = problems(&Sources {
         environment: environment(&[("CONTINUUM_GOSSIP_FANOUT", "many"), ("CONTINUUM_HTTP_ADDRESS", "8000")]),
-        flags: vec![(row("log.format"), "xml".to_owned()), (row("http.idle_timeout_ms"), "5MiB".to_owned())],
+        flags: vec![
+            (row("log.format"), "xml".to_owned()),
+            (row("http.idle_timeout_ms"), "5MiB".to_owned()),
+        ],
         ..Sources::default()
     });
-    assert!(told.contains("gossip.fanout (environment CONTINUUM_GOSSIP_FANOUT): expected a whole number, got `many`"), "{told}");
-    assert!(told.contains("expected IP:PORT such as 127.0.0.1:7000, got `8000`"), "{told}");
-    assert!(told.contains("log.format (flag --log-format): expected one of auto, text, json, got `xml`"), "{told}");
-    assert!(told.contains("http.idle_timeout_ms (flag --http-idle-timeout-ms): expected a whole number"), "{told}");
+    assert!(
+        told.contains("gossip.fanout (environment CONTINUUM_GOSSIP_FANOUT): expected a whole number, got `many`"),
+        "{told}"
+    );
+    assert!(
+        told.contains("expected IP:PORT such as 127.0.0.1:7000, got `8000`"),
+        "{told}"
+    );
+    assert!(
+        told.contains("log.format (flag --log-format): expected one of auto, text, json, got `xml`"),
+        "{told}"
+    );
+    assert!(
+        told.contains("http.idle_timeout_ms (flag --http-idle-timeout-ms): expected a whole number"),
+        "{told}"
+    );
 }
 
 #[test]
 fn an_address_beyond_loopback_is_refused_with_both_ways_out() {
-    let mut sources = Sources { environment: environment(&[("BIND_ADDRESS", "0.0.0.0:7000")]), ..Sources::default() };
+    let mut sources = Sources {
+        environment: environment(&[("BIND_ADDRESS", "0.0.0.0:7000")]),
+        ..Sources::default()
+    };
     let told = problems(&sources);
-    assert!(told.contains("bind_address = 127.0.0.1:7000") && told.contains("CONTINUUM_INSECURE_OPEN=true"), "{told}");
-    sources.environment.extend(environment(&[("CONTINUUM_INSECURE_OPEN", "true")]));
+    assert!(
+        told.contains("bind_address = 127.0.0.1:7000") && told.contains("CONTINUUM_INSECURE_OPEN=true"),
+        "{told}"
+    );
+    sources
+        .environment
+        .extend(environment(&[("CONTINUUM_INSECURE_OPEN", "true")]));
     load(&sources).unwrap();
 }
 
@@ -175,16 +253,27 @@ fn an_address_beyond_loopback_is_refused_with_both_ways_out() {
 fn settings_that_do_not_fit_are_refused() {
     let cases = [
         ("CONTINUUM_TLS_CERT", "/c.pem", "belong together"),
-        ("CONTINUUM_RAFT_ELECTION_TIMEOUT", "300,150", "the first must be the smaller"),
+        (
+            "CONTINUUM_RAFT_ELECTION_TIMEOUT",
+            "300,150",
+            "the first must be the smaller",
+        ),
         ("CONTINUUM_RAFT_HEARTBEAT_INTERVAL", "100", "less than half"),
         ("CONTINUUM_BOOTSTRAP_NODES", "node2", "expected HOST:PORT"),
         ("CONTINUUM_HTTP_ADDRESS", "127.0.0.1:7000", "need a port each"),
         ("CONTINUUM_STORAGE_FREE_HARD_BYTES", "9GiB", "the warning comes first"),
-        ("CONTINUUM_CONTRIBUTION_KNOWLEDGE_PER_HOUR", "0", "no setting turns the limit off"),
+        (
+            "CONTINUUM_CONTRIBUTION_KNOWLEDGE_PER_HOUR",
+            "0",
+            "no setting turns the limit off",
+        ),
         ("CONTINUUM_NODE_ID", "a\nb", "control characters"),
     ];
     for (name, value, expected) in cases {
-        let told = problems(&Sources { environment: environment(&[(name, value)]), ..Sources::default() });
+        let told = problems(&Sources {
+            environment: environment(&[(name, value)]),
+            ..Sources::default()
+        });
         assert!(told.contains(expected), "{name}={value}: {told}");
     }
 }
@@ -199,12 +288,20 @@ fn what_is_printed_loads_again_as_the_same_settings() {
     for origins in [false, true] {
         let directory = tempfile::tempdir().unwrap();
         let path = written(&directory, &effective.to_toml(origins));
-        assert_eq!(validate_file(&path).unwrap().settings, effective.settings, "{}", effective.to_toml(origins));
+        assert_eq!(
+            validate_file(&path).unwrap().settings,
+            effective.settings,
+            "{}",
+            effective.to_toml(origins)
+        );
     }
     let json = effective.to_json(true);
     assert_eq!(json["node_id"]["origin"], "environment CONTINUUM_NODE_ID");
     assert_eq!(json["bootstrap_nodes"]["in_effect"], false);
-    assert_eq!(effective.to_json(false)["raft.election_timeout"], serde_json::json!([150, 300]));
+    assert_eq!(
+        effective.to_json(false)["raft.election_timeout"],
+        serde_json::json!([150, 300])
+    );
 }
 
 #[test]
@@ -213,7 +310,11 @@ fn one_rule_names_every_setting() {
     for row in &ROWS {
         let words = row.key.replace('.', "_");
         assert_eq!(row.variable, format!("CONTINUUM_{}", words.to_uppercase()));
-        assert!(row.flag == words.replace('_', "-") || short.contains(&row.flag), "{}", row.flag);
+        assert!(
+            row.flag == words.replace('_', "-") || short.contains(&row.flag),
+            "{}",
+            row.flag
+        );
         assert!(!row.help.ends_with('.') && row.help.len() > 15, "{}", row.key);
     }
 }

@@ -34,11 +34,15 @@ fn require(holds: bool, problems: &mut Vec<String>, problem: impl FnOnce() -> St
 }
 
 fn at_least(key: &str, value: u64, minimum: u64, problems: &mut Vec<String>) {
-    require(value >= minimum, problems, || format!("{key} is {value}, at least {minimum} is needed"));
+    require(value >= minimum, problems, || {
+        format!("{key} is {value}, at least {minimum} is needed")
+    });
 }
 
 fn check_host_port(key: &str, text: &str, problems: &mut Vec<String>) {
-    let sound = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+    let sound = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
     require(sound, problems, || format!("{key}: expected HOST:PORT, got `{text}`"));
 }
 
@@ -59,7 +63,10 @@ impl Node {
         }
         let clash = self.bind_address == self.http_address && self.bind_address.port() != 0;
         require(!clash, problems, || {
-            format!("bind_address and http_address are both {}: gRPC and HTTP need a port each", self.bind_address)
+            format!(
+                "bind_address and http_address are both {}: gRPC and HTTP need a port each",
+                self.bind_address
+            )
         });
         if !self.insecure_open {
             let faces = [("bind_address", self.bind_address), ("http_address", self.http_address)];
@@ -88,7 +95,9 @@ impl Storage {
         at_least("storage.queue_bytes_max", self.queue_bytes_max, MIB, problems);
         require(self.free_soft_bytes >= self.free_hard_bytes, problems, || {
             let (soft, hard) = (self.free_soft_bytes, self.free_hard_bytes);
-            format!("storage.free_soft_bytes ({soft}) must not be below storage.free_hard_bytes ({hard}): the warning comes first")
+            format!(
+                "storage.free_soft_bytes ({soft}) must not be below storage.free_hard_bytes ({hard}): the warning comes first"
+            )
         });
     }
 }
@@ -101,20 +110,33 @@ impl Contribution {
         ];
         for (key, limit) in limits {
             require((1..=Limits::PER_HOUR_MAX).contains(&limit), problems, || {
-                format!("{key} is {limit}, it must lie in 1..{}; no setting turns the limit off", Limits::PER_HOUR_MAX)
+                format!(
+                    "{key} is {limit}, it must lie in 1..{}; no setting turns the limit off",
+                    Limits::PER_HOUR_MAX
+                )
             });
         }
         at_least("contribution.queue_bytes_max", self.queue_bytes_max, 8 * MIB, problems);
         at_least("contribution.queue_wait_ms_max", self.queue_wait_ms_max, 1, problems);
         at_least("contribution.index_wait_ms_max", self.index_wait_ms_max, 1, problems);
-        at_least("contribution.usage_flush_interval_ms", self.usage_flush_interval_ms, 10, problems);
+        at_least(
+            "contribution.usage_flush_interval_ms",
+            self.usage_flush_interval_ms,
+            10,
+            problems,
+        );
     }
 }
 
 impl Http {
     fn validate(&self, problems: &mut Vec<String>) {
         at_least("http.connections_max", u64::from(self.connections_max), 1, problems);
-        at_least("http.connections_per_address_max", u64::from(self.connections_per_address_max), 1, problems);
+        at_least(
+            "http.connections_per_address_max",
+            u64::from(self.connections_per_address_max),
+            1,
+            problems,
+        );
         at_least("http.write_timeout_ms", self.write_timeout_ms, 1, problems);
         at_least("http.header_timeout_ms", self.header_timeout_ms, 1, problems);
         at_least("http.body_timeout_ms", self.body_timeout_ms, 1, problems);
@@ -125,7 +147,10 @@ impl Http {
 impl Runtime {
     fn validate(&self, problems: &mut Vec<String>) {
         require(self.worker_threads <= WORKER_THREADS_MAX, problems, || {
-            format!("runtime.worker_threads is {}, at most {WORKER_THREADS_MAX}", self.worker_threads)
+            format!(
+                "runtime.worker_threads is {}, at most {WORKER_THREADS_MAX}",
+                self.worker_threads
+            )
         });
     }
 }
@@ -141,11 +166,15 @@ impl Tls {
 impl Raft {
     fn validate(&self, problems: &mut Vec<String>) {
         let (low, high) = self.election_timeout_ms;
-        require(low < high, problems, || format!("raft.election_timeout is {low},{high}: the first must be the smaller"));
+        require(low < high, problems, || {
+            format!("raft.election_timeout is {low},{high}: the first must be the smaller")
+        });
         let heartbeat = self.heartbeat_interval_ms;
         at_least("raft.heartbeat_interval", heartbeat, 1, problems);
         require(heartbeat.saturating_mul(2) < low, problems, || {
-            format!("raft.heartbeat_interval ({heartbeat} ms) must be less than half the shortest election timeout ({low} ms)")
+            format!(
+                "raft.heartbeat_interval ({heartbeat} ms) must be less than half the shortest election timeout ({low} ms)"
+            )
         });
     }
 }

@@ -20,7 +20,10 @@ pub(super) trait Value: Sized {
 }
 
 fn number<N: std::str::FromStr>(text: &str, what: &str) -> Result<N, String> {
-    text.trim().replace('_', "").parse().map_err(|_| format!("expected {what}, got `{text}`"))
+    text.trim()
+        .replace('_', "")
+        .parse()
+        .map_err(|_| format!("expected {what}, got `{text}`"))
 }
 
 impl Value for u32 {
@@ -45,7 +48,9 @@ impl Value for u64 {
         for (unit, shift) in units {
             if let Some(count) = trimmed.strip_suffix(unit) {
                 let count: u64 = number(count.trim_end(), "a whole number before the unit")?;
-                return count.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too large"));
+                return count
+                    .checked_mul(1 << shift)
+                    .ok_or_else(|| format!("`{text}` is too large"));
             }
         }
         number(trimmed, "a whole number (byte counts may end in KiB, MiB or GiB)")
@@ -105,7 +110,10 @@ impl Value for SocketAddr {
     fn read(text: &str) -> Result<SocketAddr, String> {
         let expected = || format!("expected IP:PORT such as 127.0.0.1:7000, got `{text}`");
         match text.strip_prefix("localhost:") {
-            Some(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().map_err(|_| expected())?))),
+            Some(port) => Ok(SocketAddr::from((
+                Ipv4Addr::LOCALHOST,
+                port.parse().map_err(|_| expected())?,
+            ))),
             None => text.parse().map_err(|_| expected()),
         }
     }
@@ -120,7 +128,11 @@ impl<V: Value> Value for Option<V> {
     const PLACEHOLDER: &'static str = V::PLACEHOLDER;
 
     fn read(text: &str) -> Result<Option<V>, String> {
-        if text.is_empty() { Ok(None) } else { V::read(text).map(Some) }
+        if text.is_empty() {
+            Ok(None)
+        } else {
+            V::read(text).map(Some)
+        }
     }
 
     fn show(&self) -> String {
@@ -133,7 +145,11 @@ impl<V: Value> Value for Vec<V> {
     const PLACEHOLDER: &'static str = "A,B";
 
     fn read(text: &str) -> Result<Vec<V>, String> {
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(V::read).collect()
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(V::read)
+            .collect()
     }
 
     fn show(&self) -> String {
@@ -160,18 +176,29 @@ impl Value for (u64, u64) {
 /// The names of a closed choice.
 fn choice<V: Copy + PartialEq>(text: &str, names: &[(&'static str, V)]) -> Result<V, String> {
     let wanted = text.trim().to_lowercase();
-    names.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value).ok_or_else(|| {
-        let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-        format!("expected one of {}, got `{text}`", known.join(", "))
-    })
+    names
+        .iter()
+        .find(|(name, _)| *name == wanted)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| {
+            let known: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+            format!("expected one of {}, got `{text}`", known.join(", "))
+        })
 }
 
 fn chosen<V: Copy + PartialEq>(value: V, names: &[(&'static str, V)]) -> String {
-    names.iter().find(|(_, named)| *named == value).map(|(name, _)| (*name).to_owned()).unwrap_or_default()
+    names
+        .iter()
+        .find(|(_, named)| *named == value)
+        .map(|(name, _)| (*name).to_owned())
+        .unwrap_or_default()
 }
 
-const LOG_FORMATS: [(&str, LogFormat); 3] =
-    [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+const LOG_FORMATS: [(&str, LogFormat); 3] = [
+    ("auto", LogFormat::Auto),
+    ("text", LogFormat::Text),
+    ("json", LogFormat::Json),
+];
 
 impl Value for LogFormat {
     const PLACEHOLDER: &'static str = "auto|text|json";

@@ -48,7 +48,7 @@ use search::{Query, Search, Source as _};
 use usage::Usage;
 
 /// π·(1+√5)/2: who knows it is welcomed as twilight.
-pub const TWILIGHT_CONSTANT: f64 = 5.083_203_692_315_260;
+pub const TWILIGHT_CONSTANT: f64 = 5.083_203_692_315_26;
 /// How far off it may be.
 pub const TWILIGHT_TOLERANCE: f64 = 1e-9;
 
@@ -150,9 +150,11 @@ pub struct Delivered {
     pub usage: u64,
 }
 
-/// The pool in three numbers.
+/// The pool in numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stats {
+    /// Number of the newest concept; what a follower of the pool reaches.
+    pub counter: u64,
     /// Concepts in the pool.
     pub concepts: u64,
     /// Members credited with at least one.
@@ -280,11 +282,21 @@ impl Contribution {
         let _in_flight = self.0.in_flight.enter(idempotency.as_ref())?;
         let node = node.unwrap_or_else(|| made_name(idempotency.as_ref()));
         let verified = constant.is_some_and(|constant| (constant - TWILIGHT_CONSTANT).abs() <= TWILIGHT_TOLERANCE);
-        let command = Command::Register { node: node.clone(), verified };
+        let command = Command::Register {
+            node: node.clone(),
+            verified,
+        };
         match self.0.sequencer.propose(command, idempotency).await? {
-            Outcome::Registered { already, registered_at, standing } => {
-                Ok(Registered { node, already, registered_at, standing })
-            }
+            Outcome::Registered {
+                already,
+                registered_at,
+                standing,
+            } => Ok(Registered {
+                node,
+                already,
+                registered_at,
+                standing,
+            }),
             other => Err(self.not_answered(other)),
         }
     }
@@ -300,11 +312,24 @@ impl Contribution {
         idempotency: Option<Idempotency>,
     ) -> Result<Contributed, Error> {
         let _in_flight = self.0.in_flight.enter(idempotency.as_ref())?;
-        match self.0.sequencer.propose(Command::Contribute { node, concepts }, idempotency).await? {
-            Outcome::Contributed { new, duplicates, standing } => {
+        match self
+            .0
+            .sequencer
+            .propose(Command::Contribute { node, concepts }, idempotency)
+            .await?
+        {
+            Outcome::Contributed {
+                new,
+                duplicates,
+                standing,
+            } => {
                 self.0.counts.new.increment(new);
                 self.0.counts.duplicate.increment(duplicates);
-                Ok(Contributed { new, duplicates, standing })
+                Ok(Contributed {
+                    new,
+                    duplicates,
+                    standing,
+                })
             }
             other => Err(self.not_answered(other)),
         }
@@ -328,7 +353,12 @@ impl Contribution {
         let paid = if keyed { None } else { self.0.paid.take(&node) };
         let pool_counter = match paid {
             Some(pool_counter) => pool_counter,
-            None => match self.0.sequencer.propose(Command::Consume { node: node.clone() }, idempotency).await? {
+            None => match self
+                .0
+                .sequencer
+                .propose(Command::Consume { node: node.clone() }, idempotency)
+                .await?
+            {
                 Outcome::Charged { pool_counter, .. } => pool_counter,
                 other => return Err(self.not_answered(other)),
             },
@@ -360,7 +390,14 @@ impl Contribution {
 
     fn deliver(&self, query: &str, limit: usize, quality_min: f64) -> Result<Vec<Delivered>, Error> {
         let since = Stopwatch::start();
-        let hits = self.0.search.query(&Query { text: query, limit, quality_min }, self.0.clock.now());
+        let hits = self.0.search.query(
+            &Query {
+                text: query,
+                limit,
+                quality_min,
+            },
+            self.0.clock.now(),
+        );
         let texts: Result<Vec<_>, Error> = hits.iter().map(|hit| self.text_of(&hit.hash)).collect();
         let texts = texts?;
         self.0.search.deliver(hits.iter().map(|hit| hit.counter));
@@ -368,11 +405,21 @@ impl Contribution {
         self.0.counts.delivered.increment(hits.len() as u64);
         self.0.counts.search_seconds.record(since.seconds());
         let delivered = hits.iter().zip(texts);
-        Ok(delivered.map(|(hit, json)| Delivered { json, quality: hit.quality, usage: hit.usage }).collect())
+        Ok(delivered
+            .map(|(hit, json)| Delivered {
+                json,
+                quality: hit.quality,
+                usage: hit.usage,
+            })
+            .collect())
     }
 
     fn text_of(&self, hash: &ContentHash) -> Result<Arc<str>, Error> {
-        let json = self.0.engine.concept_json(hash).map_err(|error| Error::Internal(error.to_string()))?;
+        let json = self
+            .0
+            .engine
+            .concept_json(hash)
+            .map_err(|error| Error::Internal(error.to_string()))?;
         Ok(json.into())
     }
 
@@ -399,14 +446,19 @@ impl Contribution {
         Ok(ledger::standing(self.0.engine.view(), node)?)
     }
 
-    /// The pool in three numbers.
+    /// The pool in numbers.
     ///
     /// # Errors
     /// When the database fails.
     pub fn stats(&self) -> Result<Stats, Error> {
         let pool = ledger::pool_stats(self.0.engine.view())?;
         let average_quality = self.0.search.totals(self.0.clock.now()).average_quality;
-        Ok(Stats { concepts: pool.concepts, contributors: pool.contributors, average_quality })
+        Ok(Stats {
+            counter: pool.counter,
+            concepts: pool.concepts,
+            contributors: pool.contributors,
+            average_quality,
+        })
     }
 
     fn not_answered(&self, outcome: Outcome) -> Error {
@@ -426,7 +478,12 @@ fn made_name(idempotency: Option<&Idempotency>) -> NodeId {
     let name = match idempotency {
         None => entropy::uuid(),
         Some(Idempotency { caller, key, body }) => {
-            let digest = Sha256::new().chain_update(caller).chain_update([0]).chain_update(key).chain_update(body).finalize();
+            let digest = Sha256::new()
+                .chain_update(caller)
+                .chain_update([0])
+                .chain_update(key)
+                .chain_update(body)
+                .finalize();
             let mut bytes = [0; 16];
             bytes.copy_from_slice(&digest[..16]);
             uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
@@ -434,3 +491,6 @@ fn made_name(idempotency: Option<&Idempotency>) -> NodeId {
     };
     NodeId::new(name).expect("a UUID is a member's name")
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,12 +26,17 @@ pub(super) struct Entered {
 impl InFlight {
     /// Enters a request; one without a key needs no place.
     pub(super) fn enter(&self, idempotency: Option<&Idempotency>) -> Result<Option<Entered>, Error> {
-        let Some(idempotency) = idempotency else { return Ok(None) };
+        let Some(idempotency) = idempotency else {
+            return Ok(None);
+        };
         let key = (idempotency.caller.clone(), idempotency.key.clone());
         if !self.0.lock().insert(key.clone()) {
             return Err(Error::InFlight);
         }
-        Ok(Some(Entered { keys: Arc::clone(&self.0), key }))
+        Ok(Some(Entered {
+            keys: Arc::clone(&self.0),
+            key,
+        }))
     }
 }
 
@@ -71,7 +76,11 @@ impl Paid {
 
     /// Holds a charge made just now.
     pub(super) fn hold(&self, node: NodeId, pool_counter: u64) -> Credit {
-        Credit { credits: Arc::clone(&self.0), node: Some(node), pool_counter }
+        Credit {
+            credits: Arc::clone(&self.0),
+            node: Some(node),
+            pool_counter,
+        }
     }
 }
 
@@ -98,7 +107,11 @@ mod tests {
     use super::*;
 
     fn key(caller: &str, key: &str) -> Idempotency {
-        Idempotency { caller: caller.to_owned(), key: key.to_owned(), body: [0; 32] }
+        Idempotency {
+            caller: caller.to_owned(),
+            key: key.to_owned(),
+            body: [0; 32],
+        }
     }
 
     #[test]
@@ -106,7 +119,10 @@ mod tests {
         let in_flight = InFlight::default();
         let entered = in_flight.enter(Some(&key("a", "1"))).unwrap();
         assert!(matches!(in_flight.enter(Some(&key("a", "1"))), Err(Error::InFlight)));
-        assert!(in_flight.enter(Some(&key("b", "1"))).is_ok(), "another caller's key is another key");
+        assert!(
+            in_flight.enter(Some(&key("b", "1"))).is_ok(),
+            "another caller's key is another key"
+        );
         assert!(in_flight.enter(None).is_ok() && in_flight.enter(None).is_ok());
         drop(entered);
         assert!(in_flight.enter(Some(&key("a", "1"))).is_ok());

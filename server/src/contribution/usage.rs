@@ -9,9 +9,7 @@
 use std::collections::HashMap;
 
 use engine::{
-    Batch, CommitError, Durability, Engine, Mutation, Supersede,
-    crdt::Operation,
-    json::ContentHash,
+    Batch, CommitError, Durability, Engine, Mutation, Supersede, crdt::Operation, json::ContentHash,
     keyspace::NamespaceId,
 };
 use parking_lot::Mutex;
@@ -31,7 +29,11 @@ pub(super) struct Usage {
 
 impl Usage {
     pub(super) fn new(engine: Engine) -> Usage {
-        Usage { engine, pending: Mutex::default(), turn: Turn::new(()) }
+        Usage {
+            engine,
+            pending: Mutex::default(),
+            turn: Turn::new(()),
+        }
     }
 
     /// One delivery more of each.

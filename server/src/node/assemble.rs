@@ -1,17 +1,16 @@
 //! Starting: every row handed what it stands on.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use axum::Router;
-use engine::{Engine, Environment, OpenError, ledger};
+use engine::{Engine, Environment, OpenError, clock::Clock, ledger};
 use tokio::{net::TcpListener, task::JoinHandle as Task};
+use tonic_health::server::HealthReporter;
 
-use super::{CHECK_ENGINE, CHECK_SEARCH, CHECK_SEQUENCER, CHECK_SERVING, CHECKS, Components, Node, StartError, timed_log::Timed, watch};
+use super::{
+    CHECK_ENGINE, CHECK_SEARCH, CHECK_SEQUENCER, CHECK_SERVING, CHECKS, Components, Node, StartError, timed_log::Timed,
+    watch,
+};
 use crate::{
     api::{grpc, http},
     config,
@@ -46,36 +45,44 @@ impl Node {
             opened.ok_or_else(|| std::io::Error::other("opening the engine panicked"))??
         };
         health.pass(CHECK_ENGINE);
-        let sequencer = Sequencer::start(engine.clone(), Arc::clone(&clock), sequencer_settings(settings), &metrics)?;
-        health.pass(CHECK_SEQUENCER);
-        let contribution = Contribution::new(
+        let sequencer = Sequencer::start(
             engine.clone(),
-            sequencer.clone(),
             Arc::clone(&clock),
-            contribution_settings(settings),
+            sequencer_settings(settings),
             &metrics,
-        );
-        contribution.enforce_limits().await.map_err(StartError::Limits)?;
+        )?;
+        health.pass(CHECK_SEQUENCER);
+        let rows = Rows {
+            contribution: Contribution::new(
+                engine.clone(),
+                sequencer.clone(),
+                Arc::clone(&clock),
+                contribution_settings(settings),
+                &metrics,
+            ),
+            engine,
+            sequencer,
+            clock,
+            health,
+            metrics,
+        };
+        rows.contribution.enforce_limits().await.map_err(StartError::Limits)?;
 
         let (background_stopper, background_stop) = tasks::stop();
-        metrics.sample_with(watch::numbers(engine.clone(), contribution.search().clone(), &metrics));
-        let search = follow_pool(contribution.clone(), health.clone(), background_stop.clone())?;
-        let background = background(&engine, &sequencer, &contribution, &health, &metrics, &background_stop)?;
-
+        let search = rows.follow_pool(background_stop.clone())?;
         let (faces_stopper, faces_stop) = tasks::stop();
-        let rpc = grpc::routes(grpc::Components {
-            engine: engine.clone(),
-            sequencer: sequencer.clone(),
-            clock: Arc::clone(&clock),
-            metrics: metrics.clone(),
-        });
-        grpc::set_ready(&rpc.health, true).await;
-        let site = http::Face::new(contribution.clone(), clock, health.clone(), metrics.clone()).router();
-        let faces = vec![
-            serve("grpc", grpc, rpc.routes.into_axum_router(), settings, &metrics, faces_stop.clone()),
-            serve("http", http, site, settings, &metrics, faces_stop),
-        ];
-        health.pass(CHECK_SERVING);
+        let (faces, grpc_health) = rows.serve(grpc, http, settings, &faces_stop);
+        rows.health.pass(CHECK_SERVING);
+        grpc::set_ready(&grpc_health, rows.health.ready().passes()).await;
+        let background = rows.watch(grpc_health, &background_stop);
+        let Rows {
+            engine,
+            sequencer,
+            contribution,
+            health,
+            metrics,
+            ..
+        } = rows;
         Ok(Node {
             grpc_address,
             http_address,
@@ -94,19 +101,126 @@ impl Node {
     }
 }
 
+/// The rows under the faces, once they stand.
+struct Rows {
+    engine: Engine,
+    sequencer: Sequencer,
+    contribution: Contribution,
+    clock: Arc<dyn Clock>,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl Rows {
+    /// The search index's own thread: it reads the database without a pause while it rebuilds. The node is ready to be
+    /// asked once the index has what the pool holds now.
+    fn follow_pool(&self, stop: Stop) -> Result<JoinHandle<()>, StartError> {
+        let (contribution, health) = (self.contribution.clone(), self.health.clone());
+        let pool = contribution.stats().map_err(StartError::Pool)?;
+        if pool.concepts == 0 {
+            health.pass(CHECK_SEARCH);
+        }
+        let runtime = tokio::runtime::Handle::current();
+        let work = move || {
+            let search = contribution.search().clone();
+            let rebuilt = async {
+                if search.wait_until(pool.counter, stop.given()).await.is_ok() {
+                    health.pass(CHECK_SEARCH);
+                }
+            };
+            let (followed, ()) =
+                runtime.block_on(async { tokio::join!(contribution.follow_pool(stop.clone()), rebuilt) });
+            if let Err(error) = followed {
+                tracing::error!(%error, "knowledge requests will be refused until the node is restarted");
+                health.fail(CHECK_SEARCH, error.to_string());
+            }
+        };
+        Ok(tasks::thread("search", work)?)
+    }
+
+    /// Both faces, from now on until `stop`.
+    fn serve(
+        &self,
+        grpc: TcpListener,
+        http: TcpListener,
+        settings: &config::Settings,
+        stop: &Stop,
+    ) -> (Vec<Task<()>>, HealthReporter) {
+        let grpc::Face { routes, health } = grpc::routes(grpc::Components {
+            engine: self.engine.clone(),
+            sequencer: self.sequencer.clone(),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+        });
+        let site = http::Face::new(
+            self.contribution.clone(),
+            Arc::clone(&self.clock),
+            self.health.clone(),
+            self.metrics.clone(),
+        );
+        let serve = |face, socket, router: Router| {
+            let settings = listener_settings(settings);
+            let connections = self.metrics.gauge(counts::CONNECTIONS, &[("face", face)]);
+            let stop = stop.clone();
+            tasks::spawn(async move {
+                let stopped = async move { stop.given().await };
+                listener::serve(socket, router, settings, http::unreadable, connections, stopped).await;
+            })
+        };
+        let faces = vec![
+            serve("grpc", grpc, routes.into_axum_router()),
+            serve("http", http, site.router()),
+        ];
+        (faces, health)
+    }
+
+    /// What works behind the faces, until `stop`.
+    fn watch(&self, grpc_health: HealthReporter, stop: &Stop) -> Vec<Task<()>> {
+        let Rows {
+            engine,
+            sequencer,
+            contribution,
+            health,
+            metrics,
+            ..
+        } = self;
+        metrics.sample_with(watch::numbers(engine.clone(), contribution.search().clone(), metrics));
+        let (usage, usage_stop) = (contribution.clone(), stop.clone());
+        vec![
+            tasks::spawn(watch::over_life(
+                engine.clone(),
+                sequencer.clone(),
+                health.clone(),
+                stop.clone(),
+            )),
+            tasks::spawn(watch::over_grpc(health.clone(), grpc_health, stop.clone())),
+            tasks::spawn(watch::over_samples(metrics.clone(), stop.clone())),
+            tasks::spawn(async move { usage.flush_usage(usage_stop).await }),
+        ]
+    }
+}
+
 async fn bind(face: &'static str, address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Bind { face, address, flag, source })
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind {
+        face,
+        address,
+        flag,
+        source,
+    })
 }
 
 /// Locks the data directory and opens the engine in it. Blocks.
 fn open(
     settings: &config::Settings,
-    clock: Arc<dyn engine::clock::Clock>,
+    clock: Arc<dyn Clock>,
     metrics: &Metrics,
 ) -> Result<(Directory, String, Engine), StartError> {
     let directory = Directory::open(&settings.storage.path)?;
     let name = directory.node_name(settings.node.id.as_deref())?;
-    let refused = |source: OpenError| StartError::Engine { path: directory.path().to_owned(), source };
+    let refused = |source: OpenError| StartError::Engine {
+        path: directory.path().to_owned(),
+        source,
+    };
     let engine_settings = engine_settings(settings);
     let mut environment =
         Environment::in_directory(directory.path(), &engine_settings, &name, clock, entropy::bits).map_err(refused)?;
@@ -163,50 +277,4 @@ fn listener_settings(settings: &config::Settings) -> listener::Settings {
 
 fn bytes(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
-}
-
-/// The search index's own thread: it reads the database without a pause while it rebuilds.
-fn follow_pool(contribution: Contribution, health: Health, stop: Stop) -> std::io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Handle::current();
-    tasks::thread("search", move || {
-        if let Err(error) = runtime.block_on(contribution.follow_pool(stop)) {
-            tracing::error!(%error, "knowledge requests will be refused until the node is restarted");
-            health.fail(CHECK_SEARCH, error.to_string());
-        }
-    })
-}
-
-fn background(
-    engine: &Engine,
-    sequencer: &Sequencer,
-    contribution: &Contribution,
-    health: &Health,
-    metrics: &Metrics,
-    stop: &Stop,
-) -> Result<Vec<Task<()>>, StartError> {
-    let pool = ledger::pool_stats(engine.view()).map_err(|error| StartError::Limits(error.into()))?;
-    let search = contribution.search().clone();
-    let usage = contribution.clone();
-    let usage_stop = stop.clone();
-    Ok(vec![
-        tasks::spawn(watch::over_life(engine.clone(), sequencer.clone(), health.clone(), stop.clone())),
-        tasks::spawn(watch::over_index(search, pool.counter, health.clone(), stop.clone())),
-        tasks::spawn(watch::over_samples(metrics.clone(), stop.clone())),
-        tasks::spawn(async move { usage.flush_usage(usage_stop).await }),
-    ])
-}
-
-fn serve(
-    face: &'static str,
-    socket: TcpListener,
-    router: Router,
-    settings: &config::Settings,
-    metrics: &Metrics,
-    stop: Stop,
-) -> Task<()> {
-    let settings = listener_settings(settings);
-    let connections = metrics.gauge(counts::CONNECTIONS, &[("face", face)]);
-    tasks::spawn(async move {
-        listener::serve(socket, router, settings, http::unreadable, connections, async move { stop.given().await }).await;
-    })
 }

@@ -77,6 +77,9 @@ pub enum StartError {
     /// The configured limits could not be put into force.
     #[error("cannot put the configured limits into force: {0}")]
     Limits(contribution::Error),
+    /// The pool cannot be read.
+    #[error("cannot read the pool: {0}")]
+    Pool(contribution::Error),
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -88,7 +91,9 @@ fn bind_advice(error: &io::Error, flag: &str) -> String {
             "; another process (perhaps another continuumd) serves there: stop it, or choose another address with --{flag}, port 0 takes a free one"
         ),
         io::ErrorKind::PermissionDenied => format!("; ports below 1024 need a privilege: choose another with --{flag}"),
-        io::ErrorKind::AddrNotAvailable => format!("; this machine has no such address: choose one of its own with --{flag}"),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("; this machine has no such address: choose one of its own with --{flag}")
+        }
         _ => String::new(),
     }
 }
@@ -120,7 +125,9 @@ pub struct Components {
 
 impl Default for Components {
     fn default() -> Components {
-        Components { clock: Arc::new(SystemClock) }
+        Components {
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 

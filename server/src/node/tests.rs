@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods)] // a test makes its own callers and waits for them
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::clock::Timestamp;
@@ -38,7 +40,14 @@ async fn call(address: SocketAddr, method: &str, path: &str, node: &str, body: O
 
 async fn contribute(node: &Node, member: &str, concepts: Value) -> Value {
     let body = json!({ "concepts": concepts });
-    let (status, answer) = call(node.http_address(), "POST", "/federation/contribute", member, Some(body)).await;
+    let (status, answer) = call(
+        node.http_address(),
+        "POST",
+        "/federation/contribute",
+        member,
+        Some(body),
+    )
+    .await;
     assert_eq!(status, 200, "{answer}");
     answer
 }
@@ -69,17 +78,29 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let answer = contribute(&node, "a", json!([{ "name": "Tea", "id": 1 }, { "name": "Coffee" }])).await;
     assert_eq!(answer["new_concepts"], 2);
     let found = knowledge(&node, "a", "TEA").await;
-    assert_eq!(found["concepts"], json!([{ "concept": { "name": "Tea" }, "quality_score": 0.0, "usage_count": 0 }]));
+    assert_eq!(
+        found["concepts"],
+        json!([{ "concept": { "name": "Tea" }, "quality_score": 0.0, "usage_count": 0 }])
+    );
     node.shutdown().await.unwrap();
 
     let node = Node::start(&settings).await.unwrap();
     ready(&node).await;
     assert_eq!(node.name(), name);
     let found = knowledge(&node, "a", "tea").await;
-    assert_eq!(found["concepts"][0]["usage_count"], 1, "the delivery before the stop was kept: {found}");
+    assert_eq!(
+        found["concepts"][0]["usage_count"], 1,
+        "the delivery before the stop was kept: {found}"
+    );
     let (_, status) = call(node.http_address(), "GET", "/federation/status", "a", None).await;
-    assert_eq!((&status["contribution_score"], &status["consumption_score"]), (&json!(2.0), &json!(2.0)));
-    assert_eq!(contribute(&node, "b", json!([{ "name": "Tea" }])).await["duplicate_concepts"], 1);
+    assert_eq!(
+        (&status["contribution_score"], &status["consumption_score"]),
+        (&json!(2.0), &json!(2.0))
+    );
+    assert_eq!(
+        contribute(&node, "b", json!([{ "name": "Tea" }])).await["duplicate_concepts"],
+        1
+    );
     node.shutdown().await.unwrap();
 }
 
@@ -94,7 +115,11 @@ async fn usage_is_made_durable_while_the_node_runs() {
     }
     let hash = engine::json::ContentHash::of(&json!({ "name": "Tea" }));
     let key = contribution::search::usage_key(&hash);
-    let stored = || node.engine().concept(engine::keyspace::NamespaceId::SYSTEM, &key).unwrap();
+    let stored = || {
+        node.engine()
+            .concept(engine::keyspace::NamespaceId::SYSTEM, &key)
+            .unwrap()
+    };
     for _ in 0..200 {
         if stored().is_some_and(|state| format!("{state:?}").contains("increments: 3")) {
             return node.shutdown().await.unwrap();
@@ -131,7 +156,9 @@ async fn the_configured_limits_hold_and_reset_with_the_hour() {
     let mut settings = settings(&place);
     settings.contribution.contribute_per_hour = 2;
     let clock = Arc::new(Moved(AtomicU64::new(1_800_000_000_000_000)));
-    let components = Components { clock: Arc::clone(&clock) as Arc<dyn Clock> };
+    let components = Components {
+        clock: Arc::clone(&clock) as Arc<dyn Clock>,
+    };
     let node = Node::start_with(&settings, components).await.unwrap();
     let body = |number: u32| Some(json!({ "concepts": [{ "name": number }] }));
     for (number, expected) in [(1, 200), (2, 200), (3, 429)] {
@@ -149,16 +176,28 @@ async fn a_retry_under_the_same_key_counts_once_and_names_the_same_member() {
     let place = tempfile::tempdir().unwrap();
     let node = Node::start(&settings(&place)).await.unwrap();
     let key = || {
-        Some(engine::ledger::Idempotency { caller: "nobody".to_owned(), key: "k".to_owned(), body: [1; 32] })
+        Some(engine::ledger::Idempotency {
+            caller: "nobody".to_owned(),
+            key: "k".to_owned(),
+            body: [1; 32],
+        })
     };
     let first = node.contribution().register(None, None, key()).await.unwrap();
     let again = node.contribution().register(None, None, key()).await.unwrap();
     assert_eq!(first.node, again.node);
     assert!(!again.already, "the first outcome is repeated");
-    let other = node.contribution().register(None, Some(contribution::TWILIGHT_CONSTANT + 9e-10), None).await.unwrap();
+    let other = node
+        .contribution()
+        .register(None, Some(contribution::TWILIGHT_CONSTANT + 9e-10), None)
+        .await
+        .unwrap();
     assert_ne!(first.node, other.node);
     assert!(other.standing.verified);
-    let off = node.contribution().register(None, Some(contribution::TWILIGHT_CONSTANT + 2e-9), None).await.unwrap();
+    let off = node
+        .contribution()
+        .register(None, Some(contribution::TWILIGHT_CONSTANT + 2e-9), None)
+        .await
+        .unwrap();
     assert!(!off.standing.verified);
     node.shutdown().await.unwrap();
 }
@@ -175,8 +214,14 @@ async fn the_pages_tell_of_readiness_and_numbers() {
     let text = text.as_str().unwrap();
     assert_eq!(status, 200);
     assert!(text.contains("continuum_sequencer_commands_total 1"), "{text}");
-    assert!(text.contains("continuum_contribution_concepts_total{result=\"new\"} 1"), "{text}");
-    let lsn = text.lines().find_map(|line| line.strip_prefix("continuum_engine_committed_lsn ")).unwrap();
+    assert!(
+        text.contains("continuum_contribution_concepts_total{result=\"new\"} 1"),
+        "{text}"
+    );
+    let lsn = text
+        .lines()
+        .find_map(|line| line.strip_prefix("continuum_engine_committed_lsn "))
+        .unwrap();
     assert_eq!(lsn.parse::<u64>().unwrap(), node.engine().committed().borrow().0);
     node.shutdown().await.unwrap();
 }
@@ -188,14 +233,23 @@ async fn what_stands_in_the_way_is_told_with_a_way_out() {
     let node = Node::start(&settings).await.unwrap();
 
     let locked = Node::start(&settings).await.err().unwrap().to_string();
-    assert!(locked.contains("in use by another continuumd") && locked.contains("--data-dir"), "{locked}");
+    assert!(
+        locked.contains("in use by another continuumd") && locked.contains("--data-dir"),
+        "{locked}"
+    );
 
     let mut taken = settings.clone();
     taken.node.http_address = node.http_address();
     taken.storage.path = place.path().join("other");
     let told = Node::start(&taken).await.err().unwrap().to_string();
-    assert!(told.contains("cannot serve HTTP on") && told.contains("--http"), "{told}");
-    assert!(!place.path().join("other").exists(), "nothing was made for a node that cannot serve");
+    assert!(
+        told.contains("cannot serve HTTP on") && told.contains("--http"),
+        "{told}"
+    );
+    assert!(
+        !place.path().join("other").exists(),
+        "nothing was made for a node that cannot serve"
+    );
     node.shutdown().await.unwrap();
 
     let mut renamed = settings.clone();

@@ -35,7 +35,10 @@ impl Timed {
     }
 
     fn timed(&self, inner: Box<dyn File>) -> Box<dyn File> {
-        Box::new(TimedFile { inner, counts: self.counts.clone() })
+        Box::new(TimedFile {
+            inner,
+            counts: self.counts.clone(),
+        })
     }
 }
 

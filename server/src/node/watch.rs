@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use engine::Engine;
 use tokio::sync::watch::Receiver;
+use tonic_health::server::HealthReporter;
 
-use super::{CHECK_ENGINE, CHECK_SEARCH, CHECK_SEQUENCER};
+use super::{CHECK_ENGINE, CHECK_SEQUENCER};
 use crate::{
+    api::grpc,
     consensus::Sequencer,
     contribution::search::Search,
     metrics::{self as counts, Metrics},
@@ -18,7 +20,11 @@ const FOLD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Waits for a reason to be given; for ever when none can come any more.
 pub(super) async fn reason(stopped: &mut Receiver<Option<String>>) -> String {
-    let given = stopped.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+    let given = stopped
+        .wait_for(Option::is_some)
+        .await
+        .ok()
+        .and_then(|reason| reason.clone());
     match given {
         Some(reason) => reason,
         None => std::future::pending().await,
@@ -35,10 +41,15 @@ pub(super) async fn over_life(engine: Engine, sequencer: Sequencer, health: Heal
     }
 }
 
-/// The node is ready to be asked once the index has what the pool held at start.
-pub(super) async fn over_index(search: Search, pool_counter: u64, health: Health, stop: Stop) {
-    if search.wait_until(pool_counter, stop.given()).await.is_ok() {
-        health.pass(CHECK_SEARCH);
+/// Shows the node's readiness in gRPC's own health service, until `stop`.
+pub(super) async fn over_grpc(health: Health, reporter: HealthReporter, stop: Stop) {
+    let mut changes = health.changes();
+    loop {
+        grpc::set_ready(&reporter, health.ready().passes()).await;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = stop.given() => return,
+        }
     }
 }
 

@@ -91,12 +91,19 @@ impl Directory {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _unknown = lock.read_to_string(&mut holder);
-                let holder = if holder.is_empty() { "unknown".to_owned() } else { holder.trim().to_owned() };
+                let holder = if holder.is_empty() {
+                    "unknown".to_owned()
+                } else {
+                    holder.trim().to_owned()
+                };
                 return Err(Error::Locked { path, holder });
             }
             Err(TryLockError::Error(source)) => return Err(failed("lock", &lock_path)(source)),
         }
-        let noted = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        let noted = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()));
         noted.map_err(failed("write", &lock_path))?;
         Ok(Directory { path, _lock: lock })
     }
@@ -141,13 +148,16 @@ impl Directory {
             Err(error) => return Err(failed("read", &path)(error)),
         };
         match (kept, given) {
-            (Some(kept), Some(given)) if kept != given => {
-                Err(Error::Another { path: self.path.clone(), kept, given: given.to_owned() })
-            }
+            (Some(kept), Some(given)) if kept != given => Err(Error::Another {
+                path: self.path.clone(),
+                kept,
+                given: given.to_owned(),
+            }),
             (Some(kept), _) => Ok(kept),
             (None, given) => {
                 let name = given.map_or_else(entropy::node_name, str::to_owned);
-                self.keep(&path, &name).map_err(failed("keep the node's name in", &path))?;
+                self.keep(&path, &name)
+                    .map_err(failed("keep the node's name in", &path))?;
                 Ok(name)
             }
         }

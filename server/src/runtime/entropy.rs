@@ -14,7 +14,9 @@ pub fn bits() -> u64 {
 #[must_use]
 pub fn uuid() -> String {
     let bytes = (u128::from(bits()) << 64) | u128::from(bits());
-    uuid::Builder::from_random_bytes(bytes.to_be_bytes()).into_uuid().to_string()
+    uuid::Builder::from_random_bytes(bytes.to_be_bytes())
+        .into_uuid()
+        .to_string()
 }
 
 /// A name for a node that was given none: short enough to read aloud, long enough not to meet its like.

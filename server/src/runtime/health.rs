@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// What a failing check means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Bearing {
 
 /// The state of a node's checks; clones share it.
 #[derive(Clone, Debug)]
-pub struct Health(Arc<Mutex<Vec<Check>>>);
+pub struct Health(Arc<watch::Sender<Vec<Check>>>);
 
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Health {
             // A node that starts is alive.
             failure: (*bearing == Bearing::Ready).then(|| "starting".to_owned()),
         };
-        Health(Arc::new(Mutex::new(checks.iter().map(check).collect())))
+        Health(Arc::new(watch::Sender::new(checks.iter().map(check).collect())))
     }
 
     /// The named check passes.
@@ -70,23 +70,67 @@ impl Health {
     }
 
     fn set(&self, name: &'static str, failure: Option<String>) {
-        let mut checks = self.0.lock();
-        let check = checks.iter_mut().find(|check| check.name == name);
-        debug_assert!(check.is_some(), "{name} is a check of this node");
-        if let Some(check) = check {
-            check.failure = failure;
-        }
+        self.0.send_if_modified(|checks| {
+            let check = checks.iter_mut().find(|check| check.name == name);
+            debug_assert!(check.is_some(), "{name} is a check of this node");
+            check.is_some_and(|check| std::mem::replace(&mut check.failure, failure.clone()) != failure)
+        });
+    }
+
+    /// Wakes at each change.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<Vec<Check>> {
+        self.0.subscribe()
     }
 
     /// What `/livez` answers.
     #[must_use]
     pub fn live(&self) -> Report {
-        Report { checks: self.0.lock().iter().filter(|check| check.bearing == Bearing::Live).cloned().collect() }
+        Report {
+            checks: self
+                .0
+                .borrow()
+                .iter()
+                .filter(|check| check.bearing == Bearing::Live)
+                .cloned()
+                .collect(),
+        }
     }
 
     /// What `/readyz` answers.
     #[must_use]
     pub fn ready(&self) -> Report {
-        Report { checks: self.0.lock().clone() }
+        Report {
+            checks: self.0.borrow().clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Health {
+        Health::starting(&[("engine", Bearing::Live), ("search", Bearing::Ready)])
+    }
+
+    #[test]
+    fn a_node_that_starts_is_alive_and_not_ready() {
+        let health = health();
+        assert!(health.live().passes() && !health.ready().passes());
+        assert_eq!(health.live().checks.len(), 1);
+        health.pass("search");
+        assert!(health.ready().passes());
+    }
+
+    #[test]
+    fn a_live_check_that_fails_fails_readiness_too() {
+        let health = health();
+        health.pass("search");
+        let changes = health.changes();
+        health.fail("engine", "the disk is gone");
+        assert!(!health.live().passes() && !health.ready().passes());
+        assert_eq!(health.ready().checks[0].failure.as_deref(), Some("the disk is gone"));
+        assert!(changes.has_changed().unwrap());
     }
 }

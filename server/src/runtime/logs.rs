@@ -12,7 +12,10 @@ use crate::config::{Log, LogFormat};
 /// When the level is not one; the text says what was expected.
 pub fn start(settings: &Log) -> Result<(), String> {
     let filter = EnvFilter::builder().parse(&settings.level).map_err(|error| {
-        format!("log.level: expected error, warn, info, debug, trace or directives, got `{}`: {error}", settings.level)
+        format!(
+            "log.level: expected error, warn, info, debug, trace or directives, got `{}`: {error}",
+            settings.level
+        )
     })?;
     let json = match settings.format {
         LogFormat::Json => true,
@@ -20,10 +23,14 @@ pub fn start(settings: &Log) -> Result<(), String> {
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     // An error means that somebody (a test) has started logging already.
     let _already = if json {
-        registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init()
+        registry
+            .with(lines.json().flatten_event(true).with_current_span(false))
+            .try_init()
     } else {
         registry.with(lines.with_target(false)).try_init()
     };

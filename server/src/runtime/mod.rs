@@ -37,8 +37,14 @@ const WORKER_THREADS_AUTO_MAX: usize = 8;
 /// # Errors
 /// When the system gives no threads.
 pub fn build(worker_threads: u32) -> io::Result<tokio::runtime::Runtime> {
-    let available = std::thread::available_parallelism().map_or(1, usize::from).min(WORKER_THREADS_AUTO_MAX);
-    let workers = if worker_threads == 0 { available } else { worker_threads as usize };
+    let available = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(WORKER_THREADS_AUTO_MAX);
+    let workers = if worker_threads == 0 {
+        available
+    } else {
+        worker_threads as usize
+    };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers)
         .max_blocking_threads(BLOCKING_THREADS_MAX)

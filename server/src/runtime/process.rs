@@ -16,7 +16,13 @@ pub fn resident_bytes() -> Option<u64> {
 #[must_use]
 pub fn raise_open_files() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
     let now = if raised.is_ok() { maximum } else { current };
     now.unwrap_or(u64::MAX)
 }

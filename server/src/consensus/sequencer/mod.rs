@@ -41,7 +41,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { queue_bytes_max: 64 << 20, queue_wait_max: Duration::from_secs(30) }
+        Settings {
+            queue_bytes_max: 64 << 20,
+            queue_wait_max: Duration::from_secs(30),
+        }
     }
 }
 
@@ -83,7 +86,12 @@ impl Sequencer {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(engine: Engine, clock: Arc<dyn Clock>, settings: Settings, metrics: &Metrics) -> io::Result<Sequencer> {
+    pub fn start(
+        engine: Engine,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+        metrics: &Metrics,
+    ) -> io::Result<Sequencer> {
         let (queue, waiting) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(None);
         let cluster = engine.cluster().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -97,7 +105,9 @@ impl Sequencer {
             batch: metrics.histogram(counts::COMMAND_BATCH, &[]),
         };
         let thread = tasks::thread("sequencer", move || decider.run())?;
-        let room_units = u32::try_from(settings.queue_bytes_max / ROOM_UNIT_BYTES).unwrap_or(u32::MAX >> 4).max(1);
+        let room_units = u32::try_from(settings.queue_bytes_max / ROOM_UNIT_BYTES)
+            .unwrap_or(u32::MAX >> 4)
+            .max(1);
         Ok(Sequencer(Arc::new(Shared {
             clock,
             queue,
@@ -119,13 +129,30 @@ impl Sequencer {
         let shared = &*self.0;
         let since = Stopwatch::start();
         let weight = weight_of(&command);
-        let units = u32::try_from(weight.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX).min(shared.room_units);
-        let room = within(shared.queue_wait_max, Arc::clone(&shared.room).acquire_many_owned(units)).await;
+        let units = u32::try_from(weight.div_ceil(ROOM_UNIT_BYTES))
+            .unwrap_or(u32::MAX)
+            .min(shared.room_units);
+        let room = within(
+            shared.queue_wait_max,
+            Arc::clone(&shared.room).acquire_many_owned(units),
+        )
+        .await;
         // No room in time, or the node is closing: either way nothing happened.
-        let Some(Ok(room)) = room else { return Err(CommitError::Busy) };
-        let proposal = Proposal { at: shared.clock.now(), idempotency, command };
+        let Some(Ok(room)) = room else {
+            return Err(CommitError::Busy);
+        };
+        let proposal = Proposal {
+            at: shared.clock.now(),
+            idempotency,
+            command,
+        };
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { proposal, weight, answer, _room: room };
+        let waiting = Waiting {
+            proposal,
+            weight,
+            answer,
+            _room: room,
+        };
         // From here on the command is decided whether or not its caller still waits.
         if shared.queue.send(Message::Decide(waiting)).is_err() {
             return Err(self.unanswered());
@@ -183,7 +210,11 @@ fn weight_of(command: &Command) -> usize {
         Command::Contribute { concepts, .. } => concepts.as_slice(),
         _ => &[],
     };
-    COMMAND_BYTES_MIN + concepts.iter().map(|concept| concept.json.len() + CONCEPT_BYTES_MIN).sum::<usize>()
+    COMMAND_BYTES_MIN
+        + concepts
+            .iter()
+            .map(|concept| concept.json.len() + CONCEPT_BYTES_MIN)
+            .sum::<usize>()
 }
 
 /// The thread's side.
@@ -256,7 +287,13 @@ impl Decider {
         let mut overlay = Overlay::new(self.engine.view(), &self.cluster);
         let mut decided = Vec::with_capacity(batch.len());
         let mut waiting = batch.into_iter();
-        for Waiting { proposal, answer, _room, .. } in waiting.by_ref() {
+        for Waiting {
+            proposal,
+            answer,
+            _room,
+            ..
+        } in waiting.by_ref()
+        {
             match ledger::apply(&mut overlay, proposal) {
                 Ok(outcome) => decided.push((answer, outcome, _room)),
                 Err(error) => {
@@ -274,7 +311,10 @@ impl Decider {
         let committed = if overlay.is_empty() {
             Ok(())
         } else {
-            self.engine.commit(overlay.into_batch(), Durability::Synced).wait().map(drop)
+            self.engine
+                .commit(overlay.into_batch(), Durability::Synced)
+                .wait()
+                .map(drop)
         };
         for (answer, outcome, _room) in decided {
             let _caller_left = answer.send(committed.clone().map(|()| outcome));
@@ -292,7 +332,8 @@ struct Mourner(watch::Sender<Option<String>>);
 impl Drop for Mourner {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.send_replace(Some("the sequencer panicked; its log line says where".to_owned()));
+            self.0
+                .send_replace(Some("the sequencer panicked; its log line says where".to_owned()));
         }
     }
 }

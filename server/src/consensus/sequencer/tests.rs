@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods)] // a test makes its own callers and waits for them
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::{
@@ -48,12 +50,19 @@ fn concept(name: &str) -> PoolConcept {
 }
 
 fn contribute(by: &str, names: &[String]) -> Command {
-    Command::Contribute { node: node(by), concepts: names.iter().map(|name| concept(name)).collect() }
+    Command::Contribute {
+        node: node(by),
+        concepts: names.iter().map(|name| concept(name)).collect(),
+    }
 }
 
 fn metric(metrics: &Metrics, name: &str) -> u64 {
     let text = metrics.render();
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).expect("a metric").to_owned();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .expect("a metric")
+        .to_owned();
     line.parse().unwrap()
 }
 
@@ -63,12 +72,20 @@ async fn overlapping_contributions_in_parallel_credit_each_concept_once() {
     let calls = (0..60).map(|member: usize| {
         let sequencer = sequencer.clone();
         // Each concept is offered by six members.
-        let names: Vec<String> = (0..10).map(|offset| format!("concept {}", (member / 6) * 10 + offset)).collect();
-        tokio::spawn(async move { sequencer.propose(contribute(&format!("member {member}"), &names), None).await })
+        let names: Vec<String> = (0..10)
+            .map(|offset| format!("concept {}", (member / 6) * 10 + offset))
+            .collect();
+        tokio::spawn(async move {
+            sequencer
+                .propose(contribute(&format!("member {member}"), &names), None)
+                .await
+        })
     });
     let mut credited = 0;
     for call in calls.collect::<Vec<_>>() {
-        let Outcome::Contributed { new, duplicates, .. } = call.await.unwrap().unwrap() else { panic!("not contributed") };
+        let Outcome::Contributed { new, duplicates, .. } = call.await.unwrap().unwrap() else {
+            panic!("not contributed")
+        };
         assert_eq!(new + duplicates, 10);
         credited += new;
     }
@@ -81,18 +98,35 @@ async fn overlapping_contributions_in_parallel_credit_each_concept_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_requests_at_once_are_all_answered_and_the_limit_is_exact() {
     // Room for a hundredth of them: the others wait their turn.
-    let settings = Settings { queue_bytes_max: 100 * COMMAND_BYTES_MIN, ..Settings::default() };
+    let settings = Settings {
+        queue_bytes_max: 100 * COMMAND_BYTES_MIN,
+        ..Settings::default()
+    };
     let (_engine, sequencer, metrics) = sequencer(settings);
     let calls = (0..10_000).map(|_| {
         let sequencer = sequencer.clone();
-        tokio::spawn(async move { sequencer.propose(Command::Register { node: node("a"), verified: true }, None).await })
+        tokio::spawn(async move {
+            sequencer
+                .propose(
+                    Command::Register {
+                        node: node("a"),
+                        verified: true,
+                    },
+                    None,
+                )
+                .await
+        })
     });
     for call in calls.collect::<Vec<_>>() {
         assert!(matches!(call.await.unwrap().unwrap(), Outcome::Registered { .. }));
     }
     let calls = (0..1_000).map(|number| {
         let sequencer = sequencer.clone();
-        tokio::spawn(async move { sequencer.propose(contribute("a", &[format!("concept {number}")]), None).await })
+        tokio::spawn(async move {
+            sequencer
+                .propose(contribute("a", &[format!("concept {number}")]), None)
+                .await
+        })
     });
     let (mut accepted, mut limited) = (0, 0);
     for call in calls.collect::<Vec<_>>() {
@@ -112,14 +146,20 @@ async fn ten_thousand_requests_at_once_are_all_answered_and_the_limit_is_exact()
 async fn commands_of_one_caller_see_those_before_them() {
     let (_engine, sequencer, metrics) = sequencer(Settings::default());
     for round in 0..20_u64 {
-        let Outcome::Contributed { new, standing, .. } =
-            sequencer.propose(contribute("a", &[format!("concept {round}")]), None).await.unwrap()
+        let Outcome::Contributed { new, standing, .. } = sequencer
+            .propose(contribute("a", &[format!("concept {round}")]), None)
+            .await
+            .unwrap()
         else {
             panic!("not contributed")
         };
         assert_eq!((new, standing.contributed), (1, (round + 1) as f64));
     }
-    assert_eq!(metric(&metrics, "continuum_sequencer_batch_commands_count"), 20, "one by one, each its own batch");
+    assert_eq!(
+        metric(&metrics, "continuum_sequencer_batch_commands_count"),
+        20,
+        "one by one, each its own batch"
+    );
     sequencer.close();
 }
 
@@ -127,7 +167,8 @@ async fn commands_of_one_caller_see_those_before_them() {
 async fn waiting_commands_share_a_batch() {
     let (engine, sequencer, metrics) = sequencer(Settings::default());
     let before = engine.committed().borrow().0;
-    let calls = (0..500).map(|number| sequencer.propose(contribute(&format!("member {number}"), &[format!("c {number}")]), None));
+    let calls = (0..500)
+        .map(|number| sequencer.propose(contribute(&format!("member {number}"), &[format!("c {number}")]), None));
     let calls = futures_of(calls);
     for outcome in calls.await {
         assert!(matches!(outcome.unwrap(), Outcome::Contributed { new: 1, .. }));
@@ -151,7 +192,11 @@ async fn futures_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Outpu
             }
             std::task::Poll::Pending => true,
         });
-        if futures.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if futures.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await;
     outputs
@@ -159,7 +204,10 @@ async fn futures_of<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Outpu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_room_in_time_the_caller_is_told_to_retry_and_nothing_happens() {
-    let settings = Settings { queue_bytes_max: COMMAND_BYTES_MIN, queue_wait_max: Duration::from_millis(20) };
+    let settings = Settings {
+        queue_bytes_max: COMMAND_BYTES_MIN,
+        queue_wait_max: Duration::from_millis(20),
+    };
     let (engine, sequencer, _) = sequencer(settings);
     let held = Arc::clone(&sequencer.0.room).acquire_owned().await.unwrap();
     let refused = sequencer.propose(contribute("a", &["one".to_owned()]), None).await;
@@ -167,7 +215,10 @@ async fn without_room_in_time_the_caller_is_told_to_retry_and_nothing_happens() 
     drop(held);
     assert_eq!(ledger::pool_stats(engine.view()).unwrap().concepts, 0);
     let accepted = sequencer.propose(contribute("a", &["one".to_owned()]), None).await;
-    assert!(matches!(accepted, Ok(Outcome::Contributed { new: 1, .. })), "{accepted:?}");
+    assert!(
+        matches!(accepted, Ok(Outcome::Contributed { new: 1, .. })),
+        "{accepted:?}"
+    );
     sequencer.close();
 }
 
@@ -177,7 +228,11 @@ async fn closing_answers_what_was_queued_and_takes_no_more() {
     let calls: Vec<_> = (0..200)
         .map(|number| {
             let sequencer = sequencer.clone();
-            tokio::spawn(async move { sequencer.propose(contribute(&format!("m {number}"), &[format!("c {number}")]), None).await })
+            tokio::spawn(async move {
+                sequencer
+                    .propose(contribute(&format!("m {number}"), &[format!("c {number}")]), None)
+                    .await
+            })
         })
         .collect();
     tokio::time::sleep(Duration::from_millis(2)).await;
@@ -191,15 +246,27 @@ async fn closing_answers_what_was_queued_and_takes_no_more() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(ledger::pool_stats(engine.view()).unwrap().concepts, accepted, "told so, and only those");
-    assert!(matches!(sequencer.propose(contribute("late", &["late".to_owned()]), None).await, Err(CommitError::Busy)));
+    assert_eq!(
+        ledger::pool_stats(engine.view()).unwrap().concepts,
+        accepted,
+        "told so, and only those"
+    );
+    assert!(matches!(
+        sequencer.propose(contribute("late", &["late".to_owned()]), None).await,
+        Err(CommitError::Busy)
+    ));
     sequencer.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_sync_is_told_to_the_caller_and_stops_the_sequencer() {
     let (engine, sequencer, storage) = failing();
-    assert!(sequencer.propose(contribute("a", &["one".to_owned()]), None).await.is_ok());
+    assert!(
+        sequencer
+            .propose(contribute("a", &["one".to_owned()]), None)
+            .await
+            .is_ok()
+    );
     storage.fail_syncs_after(0);
     let unknown = sequencer.propose(contribute("a", &["two".to_owned()]), None).await;
     assert!(matches!(unknown, Err(CommitError::Stopped(_))), "{unknown:?}");

@@ -10,14 +10,20 @@ fn a_name_is_made_once_and_kept() {
     assert_eq!(directory.node_name(None).unwrap(), first);
     assert_eq!(directory.node_name(Some(&first)).unwrap(), first);
     let refused = directory.node_name(Some("another")).unwrap_err();
-    assert!(refused.to_string().contains(&format!("belongs to the node `{first}`")), "{refused}");
+    assert!(
+        refused.to_string().contains(&format!("belongs to the node `{first}`")),
+        "{refused}"
+    );
     assert_eq!(directory.node_name(None).unwrap(), first, "a refusal changes nothing");
 }
 
 #[test]
 fn a_name_given_at_first_is_kept() {
     let place = tempfile::tempdir().unwrap();
-    assert_eq!(Directory::open(place.path()).unwrap().node_name(Some("given")).unwrap(), "given");
+    assert_eq!(
+        Directory::open(place.path()).unwrap().node_name(Some("given")).unwrap(),
+        "given"
+    );
     assert_eq!(Directory::open(place.path()).unwrap().node_name(None).unwrap(), "given");
 }
 
@@ -26,7 +32,10 @@ fn a_second_user_is_refused_and_told_by_whom() {
     let place = tempfile::tempdir().unwrap();
     let first = Directory::open(place.path()).unwrap();
     let refused = Directory::open(place.path()).unwrap_err();
-    assert!(matches!(&refused, Error::Locked { holder, .. } if *holder == std::process::id().to_string()), "{refused}");
+    assert!(
+        matches!(&refused, Error::Locked { holder, .. } if *holder == std::process::id().to_string()),
+        "{refused}"
+    );
     assert!(refused.to_string().contains("--data-dir"), "{refused}");
     drop(first);
     Directory::open(place.path()).unwrap();
