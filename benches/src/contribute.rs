@@ -55,8 +55,9 @@ async fn small(node: &Node, mark: &str) -> f64 {
     let mut member = Member::new(node, mark);
     let mut samples = Vec::with_capacity(SMALL_SAMPLES);
     for number in 0..SMALL_SAMPLES as u64 {
-        let concepts: Vec<Value> =
-            (0..SMALL_GIVEN).map(|concept| words::made(mark, number * SMALL_GIVEN + concept)).collect();
+        let concepts: Vec<Value> = (0..SMALL_GIVEN)
+            .map(|concept| words::made(mark, number * SMALL_GIVEN + concept))
+            .collect();
         let started = Instant::now();
         let answer = member.contribute(&concepts).await.expect("an answer");
         samples.push(started.elapsed().as_secs_f64() * 1e3);
@@ -86,25 +87,49 @@ pub async fn figures(repetitions: usize) -> Vec<Figure> {
     for _ in 0..repetitions {
         runs.push(run(&concepts).await);
     }
-    let rates: Vec<f64> = runs.iter().map(|run| words::COUNT as f64 / run.loading.as_secs_f64()).collect();
+    let rates: Vec<f64> = runs
+        .iter()
+        .map(|run| words::COUNT as f64 / run.loading.as_secs_f64())
+        .collect();
     let mut figures = vec![
-        Figure::new("contribute", "117,659 concepts, requests of 1,000, 4 members", "concepts/s", Better::Higher, &rates)
-            .bar(5_000.0),
+        Figure::new(
+            "contribute",
+            "117,659 concepts, requests of 1,000, 4 members",
+            "concepts/s",
+            Better::Higher,
+            &rates,
+        )
+        .bar(5_000.0),
     ];
     for (stage, size) in SIZES.into_iter().enumerate() {
         let samples: Vec<f64> = runs.iter().map(|run| run.small_ms[stage]).collect();
-        let figure = Figure::new("contribute", format!("10 concepts, pool of {size}"), "ms", Better::Lower, &samples);
+        let figure = Figure::new(
+            "contribute",
+            format!("10 concepts, pool of {size}"),
+            "ms",
+            Better::Lower,
+            &samples,
+        );
         figures.push(match size {
             0 => figure.beside("Python system, quoted", 8.0),
             words::COUNT => figure.beside("Python system at 50,000, quoted", 1_400.0),
             _ => figure,
         });
     }
-    let growth: Vec<f64> = runs.iter().map(|run| run.small_ms[SIZES.len() - 1] / run.small_ms[0]).collect();
+    let growth: Vec<f64> = runs
+        .iter()
+        .map(|run| run.small_ms[SIZES.len() - 1] / run.small_ms[0])
+        .collect();
     figures.push(
-        Figure::new("contribute", "10 concepts, pool of 117,659 over pool of 0", "×", Better::Lower, &growth)
-            .beside("Python system, quoted", 175.0)
-            .bar(1.5),
+        Figure::new(
+            "contribute",
+            "10 concepts, pool of 117,659 over pool of 0",
+            "×",
+            Better::Lower,
+            &growth,
+        )
+        .beside("Python system, quoted", 175.0)
+        .bar(1.5),
     );
     figures
 }

@@ -25,12 +25,17 @@ const SEED: u64 = 117_659;
 /// The next question of the mix.
 fn question(concepts: &[Value], random: &mut StdRng) -> String {
     let text = |random: &mut StdRng| -> String {
-        concepts[random.random_range(0..concepts.len())]["description"].as_str().unwrap_or("entity").to_owned()
+        concepts[random.random_range(0..concepts.len())]["description"]
+            .as_str()
+            .unwrap_or("entity")
+            .to_owned()
     };
     let letters = |random: &mut StdRng, count: usize| loop {
         let text = text(random);
-        let words: Vec<&str> =
-            text.split_whitespace().filter(|word| word.len() >= count && word.is_ascii()).collect();
+        let words: Vec<&str> = text
+            .split_whitespace()
+            .filter(|word| word.len() >= count && word.is_ascii())
+            .collect();
         if let Some(word) = words.get(random.random_range(0..words.len().max(1))) {
             let start = random.random_range(0..=word.len() - count);
             return word[start..start + count].to_owned();
@@ -40,7 +45,11 @@ fn question(concepts: &[Value], random: &mut StdRng) -> String {
         0..40 => {
             let text = text(random);
             let words: Vec<&str> = text.split_whitespace().collect();
-            words.get(random.random_range(0..words.len().max(1))).copied().unwrap_or("entity").to_owned()
+            words
+                .get(random.random_range(0..words.len().max(1)))
+                .copied()
+                .unwrap_or("entity")
+                .to_owned()
         }
         40..60 => letters(random, 3),
         60..75 => {
@@ -59,7 +68,10 @@ fn check(pool: &[Value], question: &str, answer: &Value) {
     let delivered = answer["concepts"].as_array().expect("concepts");
     assert_eq!(delivered.len(), found.min(LIMIT), "{question:?}");
     for entry in delivered {
-        assert!(words::matches(&entry["concept"], question), "{question:?} delivered {entry}");
+        assert!(
+            words::matches(&entry["concept"], question),
+            "{question:?} delivered {entry}"
+        );
     }
 }
 
@@ -92,7 +104,11 @@ async fn members(node: &Node, repetition: usize, pool: &mut Vec<Value>) -> Vec<V
             let name = format!("asker {repetition} {client} {number}");
             let mut member = Member::new(node, &name);
             let verified = number.is_multiple_of(2);
-            let _ = member.register(verified.then_some(PI_PHI)).await.expect("an answer").ok();
+            let _ = member
+                .register(verified.then_some(PI_PHI))
+                .await
+                .expect("an answer")
+                .ok();
             if !verified {
                 let given: Vec<Value> = (0..GIVEN_EACH).map(|number| words::made(&name, number)).collect();
                 let _ = member.contribute(&given).await.expect("an answer").ok();
@@ -146,6 +162,12 @@ pub async fn figures(repetitions: usize) -> Vec<Figure> {
             .beside("a plain scan, alone", scan)
             .bar(5.0),
         Figure::new("knowledge", "8 clients, seeded mix, p99", "ms", Better::Lower, &p99).bar(25.0),
-        Figure::new("knowledge", "8 clients, seeded mix, answers", "1/s", Better::Higher, &rates),
+        Figure::new(
+            "knowledge",
+            "8 clients, seeded mix, answers",
+            "1/s",
+            Better::Higher,
+            &rates,
+        ),
     ]
 }

@@ -58,7 +58,13 @@ impl Figure {
     /// # Panics
     /// Without samples.
     #[must_use]
-    pub fn new(part: &'static str, name: impl Into<String>, unit: &'static str, better: Better, samples: &[f64]) -> Figure {
+    pub fn new(
+        part: &'static str,
+        name: impl Into<String>,
+        unit: &'static str,
+        better: Better,
+        samples: &[f64],
+    ) -> Figure {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (Some(&least), Some(&most)) = (sorted.first(), sorted.last()) else {
@@ -85,7 +91,10 @@ impl Figure {
     #[must_use]
     pub fn beside(mut self, name: impl Into<String>, value: f64) -> Figure {
         self.ratio = Some(self.median / value);
-        self.peer = Some(Peer { name: name.into(), value });
+        self.peer = Some(Peer {
+            name: name.into(),
+            value,
+        });
         self
     }
 
@@ -115,7 +124,9 @@ impl Figure {
 
     fn row(&self) -> [String; 7] {
         let relation = if self.better == Better::Higher { "≥" } else { "≤" };
-        let bar = self.bar.map(|bar| format!("{relation} {}{}", shown(bar), if self.bar_is_ratio { " ×" } else { "" }));
+        let bar = self
+            .bar
+            .map(|bar| format!("{relation} {}{}", shown(bar), if self.bar_is_ratio { " ×" } else { "" }));
         let reached = match self.reached {
             Some(true) => "yes",
             Some(false) => "NO",
@@ -125,7 +136,10 @@ impl Figure {
             format!("{}: {}", self.part, self.name),
             format!("{} {}", shown(self.median), self.unit),
             format!("{} – {}", shown(self.least), shown(self.most)),
-            self.peer.as_ref().map(|peer| format!("{} ({})", shown(peer.value), peer.name)).unwrap_or_default(),
+            self.peer
+                .as_ref()
+                .map(|peer| format!("{} ({})", shown(peer.value), peer.name))
+                .unwrap_or_default(),
             self.ratio.map(|ratio| format!("{ratio:.2} ×")).unwrap_or_default(),
             bar.unwrap_or_default(),
             reached.to_owned(),
@@ -145,8 +159,11 @@ pub fn table(figures: &[Figure]) -> String {
         }
     }
     let line = |row: &[String; 7]| {
-        let cells: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count()))).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.chars().count())))
+            .collect();
         format!("| {} |\n", cells.join(" | "))
     };
     let rule = format!("|{}|\n", widths.map(|width| "-".repeat(width + 2)).join("|"));
@@ -193,7 +210,9 @@ mod tests {
     fn bars_look_the_right_way() {
         let slow = Figure::new("x", "time", "ms", Better::Lower, &[6.0]).bar(5.0);
         assert_eq!(slow.reached, Some(false));
-        let fast = Figure::new("x", "rate", "1/s", Better::Higher, &[6.0]).beside("peer", 5.0).bar_ratio(1.2);
+        let fast = Figure::new("x", "rate", "1/s", Better::Higher, &[6.0])
+            .beside("peer", 5.0)
+            .bar_ratio(1.2);
         assert_eq!(fast.reached, Some(true));
     }
 }

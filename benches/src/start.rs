@@ -58,7 +58,9 @@ pub async fn figures(repetitions: usize) -> Vec<Figure> {
     let mut killed = Vec::new();
     let mut full = Vec::new();
     for repetition in 0..repetitions {
-        let again = launch.clone().data(launch.directory().join(format!("killed-{repetition}")));
+        let again = launch
+            .clone()
+            .data(launch.directory().join(format!("killed-{repetition}")));
         copy(launch.data_directory(), again.data_directory()).expect("room for a copy of the data");
         let (took, node) = ready_ms(&again).await;
         killed.push(took);
@@ -81,7 +83,20 @@ pub async fn figures(repetitions: usize) -> Vec<Figure> {
             .bar(640.0),
         Figure::new("start", "whole pool, after a clean stop", "ms", Better::Lower, &clean).bar(300.0),
         Figure::new("start", "whole pool, after kill -9", "ms", Better::Lower, &killed).bar(2_000.0),
-        Figure::new("start", "resident memory, empty, at rest", "MiB", Better::Lower, &resting).bar(100.0),
-        Figure::new("start", "resident memory, whole pool, at rest", "MiB", Better::Lower, &full),
+        Figure::new(
+            "start",
+            "resident memory, empty, at rest",
+            "MiB",
+            Better::Lower,
+            &resting,
+        )
+        .bar(100.0),
+        Figure::new(
+            "start",
+            "resident memory, whole pool, at rest",
+            "MiB",
+            Better::Lower,
+            &full,
+        ),
     ]
 }

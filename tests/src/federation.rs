@@ -22,7 +22,10 @@ impl Member {
     /// A member that has not said anything yet; in `open` mode it need not register.
     #[must_use]
     pub fn new(node: &Node, name: impl Into<String>) -> Member {
-        Member { name: name.into(), client: node.client() }
+        Member {
+            name: name.into(),
+            client: node.client(),
+        }
     }
 
     /// Registers; `constant` is the proof of a verified member.
@@ -42,7 +45,9 @@ impl Member {
     /// # Errors
     /// When no whole answer came.
     pub async fn contribute(&mut self, concepts: &[Value]) -> io::Result<Answer> {
-        self.client.post("/federation/contribute", &self.name, &json!({ "concepts": concepts })).await
+        self.client
+            .post("/federation/contribute", &self.name, &json!({ "concepts": concepts }))
+            .await
     }
 
     /// Draws knowledge.
@@ -50,7 +55,13 @@ impl Member {
     /// # Errors
     /// When no whole answer came.
     pub async fn knowledge(&mut self, query: &str, limit: usize) -> io::Result<Answer> {
-        self.client.post("/federation/knowledge", &self.name, &json!({"query": query, "limit": limit})).await
+        self.client
+            .post(
+                "/federation/knowledge",
+                &self.name,
+                &json!({"query": query, "limit": limit}),
+            )
+            .await
     }
 
     /// Asks for its standing.
@@ -59,7 +70,9 @@ impl Member {
     /// When no whole answer came.
     pub async fn status(&mut self) -> io::Result<Answer> {
         let headers = [("x-node-id", self.name.as_str())];
-        self.client.call(hyper::Method::GET, "/federation/status", &headers, bytes::Bytes::new()).await
+        self.client
+            .call(hyper::Method::GET, "/federation/status", &headers, bytes::Bytes::new())
+            .await
     }
 }
 
@@ -68,8 +81,14 @@ impl Member {
 /// # Panics
 /// When the node does not answer.
 pub async fn total_concepts(client: &mut Client) -> u64 {
-    let stats = client.get("/federation/stats").await.expect("stats of a running node").ok();
-    stats["federation"]["total_concepts"].as_u64().expect("total_concepts is a whole number")
+    let stats = client
+        .get("/federation/stats")
+        .await
+        .expect("stats of a running node")
+        .ok();
+    stats["federation"]["total_concepts"]
+        .as_u64()
+        .expect("total_concepts is a whole number")
 }
 
 /// A number of an answer. JSON with number text kept makes no difference between 2 and 2.0 here.

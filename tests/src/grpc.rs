@@ -14,7 +14,10 @@ use crate::Node;
 /// When it cannot be opened.
 pub async fn channel(node: &Node) -> Channel {
     let endpoint = Channel::from_shared(format!("http://{}", node.grpc())).expect("an address is a URI");
-    endpoint.connect().await.unwrap_or_else(|error| panic!("gRPC at {}: {error}", node.grpc()))
+    endpoint
+        .connect()
+        .await
+        .unwrap_or_else(|error| panic!("gRPC at {}: {error}", node.grpc()))
 }
 
 /// Reads and writes in one namespace.
@@ -31,9 +34,18 @@ impl Namespace {
     /// When the node refuses.
     pub async fn create(node: &Node, name: &str) -> Namespace {
         let channel = channel(node).await;
-        let request = CreateNamespaceRequest { name: name.to_owned(), ..CreateNamespaceRequest::default() };
-        NamespacesClient::new(channel.clone()).create(request).await.expect("a new namespace");
-        Namespace { client: ConceptsClient::new(channel), name: name.to_owned() }
+        let request = CreateNamespaceRequest {
+            name: name.to_owned(),
+            ..CreateNamespaceRequest::default()
+        };
+        NamespacesClient::new(channel.clone())
+            .create(request)
+            .await
+            .expect("a new namespace");
+        Namespace {
+            client: ConceptsClient::new(channel),
+            name: name.to_owned(),
+        }
     }
 
     /// A namespace that exists.
@@ -41,7 +53,10 @@ impl Namespace {
     /// # Panics
     /// When the node cannot be reached.
     pub async fn open(node: &Node, name: &str) -> Namespace {
-        Namespace { client: ConceptsClient::new(channel(node).await), name: name.to_owned() }
+        Namespace {
+            client: ConceptsClient::new(channel(node).await),
+            name: name.to_owned(),
+        }
     }
 
     /// Writes a register.
@@ -50,7 +65,12 @@ impl Namespace {
     /// As the node answers.
     pub async fn put(&mut self, key: &str, json: &str) -> Result<(), Status> {
         let write = Some(Write::Register(json.to_owned()));
-        let request = PutRequest { namespace: self.name.clone(), key: key.to_owned(), write, ..PutRequest::default() };
+        let request = PutRequest {
+            namespace: self.name.clone(),
+            key: key.to_owned(),
+            write,
+            ..PutRequest::default()
+        };
         self.client.put(request).await.map(|_| ())
     }
 
@@ -59,7 +79,10 @@ impl Namespace {
     /// # Errors
     /// As the node answers.
     pub async fn get(&mut self, key: &str) -> Result<Option<String>, Status> {
-        let request = GetRequest { namespace: self.name.clone(), key: key.to_owned() };
+        let request = GetRequest {
+            namespace: self.name.clone(),
+            key: key.to_owned(),
+        };
         match self.client.get(request).await {
             Ok(answer) => Ok(answer.into_inner().concept.and_then(register)),
             Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
@@ -72,8 +95,11 @@ impl Namespace {
     /// # Errors
     /// As the node answers.
     pub async fn delete(&mut self, key: &str) -> Result<bool, Status> {
-        let request =
-            DeleteRequest { namespace: self.name.clone(), key: key.to_owned(), ..DeleteRequest::default() };
+        let request = DeleteRequest {
+            namespace: self.name.clone(),
+            key: key.to_owned(),
+            ..DeleteRequest::default()
+        };
         Ok(self.client.delete(request).await?.into_inner().deleted)
     }
 
@@ -85,8 +111,12 @@ impl Namespace {
         let mut all = Vec::new();
         let mut page_token = Vec::new();
         loop {
-            let request =
-                ListRequest { namespace: self.name.clone(), page_size: 1000, page_token, ..ListRequest::default() };
+            let request = ListRequest {
+                namespace: self.name.clone(),
+                page_size: 1000,
+                page_token,
+                ..ListRequest::default()
+            };
             let page = self.client.list(request).await?.into_inner();
             for concept in page.concepts {
                 let key = concept.key.clone();

@@ -42,7 +42,10 @@ impl Answer {
     /// A header as text; empty when absent.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 
     /// The JSON of an answer that must be a 200.
@@ -84,7 +87,8 @@ impl Client {
     /// When no whole answer came.
     pub async fn post(&mut self, path: &str, node: &str, body: &Value) -> io::Result<Answer> {
         let headers = [("content-type", "application/json"), ("x-node-id", node)];
-        self.call(Method::POST, path, &headers, Bytes::from(body.to_string())).await
+        self.call(Method::POST, path, &headers, Bytes::from(body.to_string()))
+            .await
     }
 
     /// Any request. Headers as given, with `host` added.
@@ -106,7 +110,10 @@ impl Client {
             }
             Err(_) => {
                 self.open = None;
-                Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer to {path} within {ANSWER_WITHIN:?}")))
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no answer to {path} within {ANSWER_WITHIN:?}"),
+                ))
             }
         }
     }
@@ -118,7 +125,10 @@ impl Client {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> io::Result<Answer> {
-        let mut request = Request::builder().method(method).uri(path).header("host", self.address.to_string());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", self.address.to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -127,7 +137,11 @@ impl Client {
         let response = connection.send_request(request).await.map_err(io::Error::other)?;
         let (head, body) = response.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        Ok(Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+        })
     }
 
     async fn connection(&mut self) -> io::Result<&mut http1::SendRequest<Full<Bytes>>> {

@@ -15,7 +15,10 @@
 //! nodes. The harness refuses to know what the node keeps on disk: what was acknowledged is asked for again.
 //!
 //! A test that lacks a tool or a privilege calls [`skipped`], which is a failure where `CI` is set.
-#![allow(clippy::disallowed_methods, reason = "the harness drives real processes by the real clock")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the harness drives real processes by the real clock"
+)]
 
 use std::io::Write as _;
 
@@ -35,7 +38,10 @@ pub use node::{Launch, Node};
 /// # Panics
 /// Where `CI` is set: there every tool and privilege is expected, so a skip is a failure.
 pub fn skipped(name: &str, reason: &str) {
-    assert!(std::env::var_os("CI").is_none(), "{name} would be skipped, which fails in CI: {reason}");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{name} would be skipped, which fails in CI: {reason}"
+    );
     // Straight to the stream: the test runner would keep back what the macros print.
     let _ = writeln!(std::io::stdout(), "\nSKIPPED {name}: {reason}");
 }
@@ -44,7 +50,9 @@ pub fn skipped(name: &str, reason: &str) {
 #[must_use]
 pub fn has_program(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(program).is_file())
 }
 
 /// Whether the longer modes are asked for (`CONTINUUM_LONG=1`).

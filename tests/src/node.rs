@@ -108,22 +108,39 @@ impl Launch {
     #[must_use]
     pub fn spawn(&self) -> Node {
         let log_path = self.directory.path().join("node.log");
-        let log = OpenOptions::new().create(true).append(true).open(&log_path).expect("the node's log file");
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log_path)
+            .expect("the node's log file");
         let mut words = self.wrapper.clone();
         words.push(binary().into_os_string());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
-        command.arg("--bind").arg(self.grpc.to_string()).arg("--http").arg(self.http.to_string());
+        command
+            .arg("--bind")
+            .arg(self.grpc.to_string())
+            .arg("--http")
+            .arg(self.http.to_string());
         command.arg("--data-dir").arg(&self.data).args(&self.arguments);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CONTINUUM_") {
                 command.env_remove(name);
             }
         }
-        command.envs(&self.environment).current_dir(self.directory.path()).stdin(Stdio::null());
+        command
+            .envs(&self.environment)
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null());
         command.stdout(duplicate(&log)).stderr(duplicate(&log));
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {words:?}: {error}"));
-        Node { launch: self.clone(), child: Some(child), log_path }
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {words:?}: {error}"));
+        Node {
+            launch: self.clone(),
+            child: Some(child),
+            log_path,
+        }
     }
 
     /// Starts the process and waits until it is ready.
@@ -194,15 +211,25 @@ impl Node {
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a running node");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS of a process");
-        let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().expect("a number of kB");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("VmRSS of a process");
+        let kib: u64 = line
+            .trim()
+            .trim_end_matches(" kB")
+            .trim()
+            .parse()
+            .expect("a number of kB");
         kib * 1024
     }
 
     /// Everything it has logged, of all its starts.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read(&self.log_path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        std::fs::read(&self.log_path)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// Waits until `/readyz` answers 200.
@@ -220,7 +247,11 @@ impl Node {
             if let Some(status) = self.ended() {
                 panic!("continuumd ended with {status} before it was ready:\n{}", self.log());
             }
-            assert!(Instant::now() < deadline, "continuumd is not ready after {READY_WITHIN:?}:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "continuumd is not ready after {READY_WITHIN:?}:\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -319,9 +350,17 @@ pub fn binary() -> PathBuf {
         return named.into();
     }
     let this = std::env::current_exe().expect("the path of the running program");
-    let built = this.ancestors().skip(1).take(2).map(|folder| folder.join("continuumd")).find(|path| path.is_file());
+    let built = this
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("continuumd"))
+        .find(|path| path.is_file());
     built.unwrap_or_else(|| {
-        panic!("no continuumd beside {}: build it with `cargo build --release --bin continuumd`", this.display())
+        panic!(
+            "no continuumd beside {}: build it with `cargo build --release --bin continuumd`",
+            this.display()
+        )
     })
 }
 

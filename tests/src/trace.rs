@@ -1,7 +1,7 @@
 //! Reads what `strace` wrote: which request was read, which sync ended, which answer was written, in that order.
 //!
 //! ```text
-//!  712 recvfrom(19, "POST /federation/contribute HTTP/"..., …) = 310      Event::Request  { descriptor: 19, … }
+//!  712 recvfrom(19, "POST /federation/contrib", 24, …) = 24               Event::Request  { descriptor: 19 }
 //!  705 fdatasync(11 <unfinished ...>                                       Event::SyncBegins { thread: 705 }
 //!  705 <... fdatasync resumed>)            = 0                             Event::SyncEnds   { thread: 705, failed: false }
 //!  712 sendto(19, "HTTP/1.1 200 OK\r\ncontent-type: "..., …) = 412         Event::Answer   { descriptor: 19, status: 200 }
@@ -53,7 +53,9 @@ pub struct Trace {
 #[must_use]
 pub fn strace(output: &Path, inject: Option<&str>) -> Vec<OsString> {
     let calls = "trace=fdatasync,fsync,recvfrom,recvmsg,read,readv,sendto,sendmsg,write,writev";
-    let mut words: Vec<OsString> = ["strace", "-D", "-f", "-qq", "-s", "64", "-e", calls].map(Into::into).into();
+    let mut words: Vec<OsString> = ["strace", "-D", "-f", "-qq", "-s", "64", "-e", calls]
+        .map(Into::into)
+        .into();
     // Without signals of the runtime's own threads, which only make the trace longer.
     words.extend(["-e", "signal=none"].map(OsString::from));
     if let Some(inject) = inject {
@@ -80,7 +82,9 @@ impl Trace {
         let mut events = Vec::new();
         let mut interrupted = BTreeMap::new();
         for line in text.lines() {
-            let Some((thread, call)) = line.split_once(' ') else { continue };
+            let Some((thread, call)) = line.split_once(' ') else {
+                continue;
+            };
             let Ok(thread) = thread.parse() else { continue };
             parse_call(thread, call.trim_start(), &mut interrupted, &mut events);
         }
@@ -93,19 +97,8 @@ impl Trace {
     pub fn uncovered(&self) -> (Vec<usize>, usize) {
         let mut looked_at = 0;
         let mut uncovered = Vec::new();
-        for (at, event) in self.events.iter().enumerate() {
-            let Event::Answer { descriptor, status: 200 } = event else { continue };
-            let asked = self.events[..at].iter().rposition(
-                |event| matches!(event, Event::Request { descriptor: of } if of == descriptor),
-            );
-            // Of two answers on one connection the second belongs to a later request, of whatever kind.
-            let answered = self.events[..at].iter().rposition(
-                |event| matches!(event, Event::Answer { descriptor: of, .. } if of == descriptor),
-            );
-            let Some(asked) = asked else { continue };
-            if answered.is_some_and(|answered| answered > asked) {
-                continue;
-            }
+        for at in 0..self.events.len() {
+            let Some(asked) = self.asked(at) else { continue };
             looked_at += 1;
             if !completes_a_sync(&self.events[asked..at]) {
                 uncovered.push(at);
@@ -114,25 +107,72 @@ impl Trace {
         (uncovered, looked_at)
     }
 
-    /// Answers 200 written after the first sync that failed; `None` when no sync failed.
+    /// Where the contribution was read that the event at `at` answers with 200; `None` when it is anything else.
+    fn asked(&self, at: usize) -> Option<usize> {
+        let Event::Answer {
+            descriptor,
+            status: 200,
+        } = &self.events[at]
+        else {
+            return None;
+        };
+        let before = &self.events[..at];
+        let asked = before
+            .iter()
+            .rposition(|event| matches!(event, Event::Request { descriptor: of } if of == descriptor))?;
+        // Of two answers on one connection the second belongs to a later request, of whatever kind.
+        let answered = before[asked..]
+            .iter()
+            .any(|event| matches!(event, Event::Answer { descriptor: of, .. } if of == descriptor));
+        (!answered).then_some(asked)
+    }
+
+    /// Answers 200 written after the first sync that failed, and not covered by a sync that had succeeded before; `None` when
+    /// no sync failed. What was synced in time may be answered late; a sync after the failed one says nothing any more.
     #[must_use]
     pub fn acknowledged_after_failed_sync(&self) -> Option<usize> {
-        let failed = self.events.iter().position(|event| matches!(event, Event::SyncEnds { failed: true, .. }))?;
-        Some(self.events[failed..].iter().filter(|event| matches!(event, Event::Answer { status: 200, .. })).count())
+        let failed = self
+            .events
+            .iter()
+            .position(|event| matches!(event, Event::SyncEnds { failed: true, .. }))?;
+        let until = self.events.len();
+        let late = (failed..until).filter_map(|at| Some((at, self.asked(at)?)));
+        Some(
+            late.filter(|&(_, asked)| asked > failed || !completes_a_sync(&self.events[asked..failed]))
+                .count(),
+        )
+    }
+
+    /// The most syncs that any one thread made before the first contribution was read.
+    #[must_use]
+    pub fn syncs_to_start(&self) -> usize {
+        let mut counted: BTreeMap<u32, usize> = BTreeMap::new();
+        for event in &self.events {
+            match event {
+                Event::SyncBegins { thread } => *counted.entry(*thread).or_default() += 1,
+                Event::Request { .. } => break,
+                Event::SyncEnds { .. } | Event::Answer { .. } => {}
+            }
+        }
+        counted.into_values().max().unwrap_or(0)
     }
 
     /// The trace as if no sync had been made, to see that a check fails without.
     #[must_use]
     pub fn without_syncs(&self) -> Trace {
         let is_sync = |event: &&Event| matches!(event, Event::SyncBegins { .. } | Event::SyncEnds { .. });
-        Trace { events: self.events.iter().filter(|event| !is_sync(event)).cloned().collect() }
+        Trace {
+            events: self.events.iter().filter(|event| !is_sync(event)).cloned().collect(),
+        }
     }
 }
 
 /// Whether some sync begins and ends well within `events`.
 fn completes_a_sync(events: &[Event]) -> bool {
     events.iter().enumerate().any(|(begin, event)| {
-        let Event::SyncBegins { thread } = event else { return false };
+        let Event::SyncBegins { thread } = event else {
+            return false;
+        };
         let end = events[begin..].iter().find_map(|event| match event {
             Event::SyncEnds { thread: of, failed } if of == thread => Some(!failed),
             _ => None,
@@ -149,14 +189,22 @@ fn parse_call(thread: u32, call: &str, interrupted: &mut BTreeMap<u32, u32>, eve
         events.push(Event::SyncBegins { thread });
     }
     if ends_sync || (is_sync && !call.ends_with("<unfinished ...>")) {
-        events.push(Event::SyncEnds { thread, failed: !call.contains("= 0") });
+        events.push(Event::SyncEnds {
+            thread,
+            failed: !call.contains("= 0"),
+        });
     }
-    let named = if call.starts_with("<...") { interrupted.remove(&thread) } else { descriptor(call) };
+    let named = if call.starts_with("<...") {
+        interrupted.remove(&thread)
+    } else {
+        descriptor(call)
+    };
     let Some(descriptor) = named else { return };
     if call.ends_with("<unfinished ...>") {
         interrupted.insert(thread, descriptor);
     }
-    if call.contains("\"POST /federation/contribute") {
+    // The node looks at the first 24 bytes of a connection by themselves, to tell HTTP/2.
+    if call.contains("\"POST /federation/contrib") {
         events.push(Event::Request { descriptor });
     } else if let Some((_, rest)) = call.split_once("\"HTTP/1.1 ")
         && let Some(status) = rest.get(..3).and_then(|digits| digits.parse().ok())
@@ -216,8 +264,15 @@ mod tests {
 
     #[test]
     fn answers_after_a_failed_sync_are_counted() {
-        let trace = format!("705 fdatasync(11) = -1 EIO (Input/output error) (INJECTED)\n{}", COVERED.trim());
+        let trace = format!(
+            "705 fdatasync(11) = -1 EIO (Input/output error) (INJECTED)\n{}",
+            COVERED.trim()
+        );
         assert_eq!(Trace::parse(&trace).acknowledged_after_failed_sync(), Some(1));
         assert_eq!(Trace::parse(COVERED).acknowledged_after_failed_sync(), None);
+        // Synced in time, answered late.
+        let failure = "705 fdatasync(11) = -1 EIO (Input/output error) (INJECTED)\n712 sendto";
+        let late = COVERED.replace("712 sendto", failure);
+        assert_eq!(Trace::parse(&late).acknowledged_after_failed_sync(), Some(0));
     }
 }

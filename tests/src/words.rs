@@ -16,9 +16,13 @@ pub fn all() -> Vec<Value> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/wordnet-concepts.jsonl.gz");
     let packed = std::fs::File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut text = String::new();
-    flate2::read::GzDecoder::new(packed).read_to_string(&mut text).expect("the packed concepts");
-    let concepts: Vec<Value> =
-        text.lines().map(|line| serde_json::from_str(line).expect("a concept is JSON")).collect();
+    flate2::read::GzDecoder::new(packed)
+        .read_to_string(&mut text)
+        .expect("the packed concepts");
+    let concepts: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a concept is JSON"))
+        .collect();
     assert_eq!(concepts.len(), COUNT);
     concepts
 }

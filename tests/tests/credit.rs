@@ -1,5 +1,9 @@
 //! Nobody is credited twice, and the limits are exact, however many ask at once.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests drive real processes by the real clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests drive real processes by the real clock"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -29,8 +33,9 @@ async fn overlapping_contributions_credit_each_concept_once() {
     for number in 0..MEMBERS {
         let mut member = Member::new(&node, format!("member {number}"));
         // Windows that overlap all around; every concept is in twenty of them.
-        let concepts: Vec<Value> =
-            (0..GIVEN).map(|offset| made("everyone", (number * DISTINCT / MEMBERS + offset) % DISTINCT)).collect();
+        let concepts: Vec<Value> = (0..GIVEN)
+            .map(|offset| made("everyone", (number * DISTINCT / MEMBERS + offset) % DISTINCT))
+            .collect();
         running.spawn(async move {
             let answer = member.contribute(&concepts).await.unwrap().ok();
             let count = |field: &str| answer[field].as_u64().unwrap();
@@ -92,7 +97,12 @@ async fn ten_thousand_requests_of_one_member_meet_exact_limits() {
             *counted.entry(kind).or_default() += count;
         }
     }
-    let expected = [((true, 200), 100), ((true, 429), 4_900), ((false, 200), 50), ((false, 429), 4_950)];
+    let expected = [
+        ((true, 200), 100),
+        ((true, 429), 4_900),
+        ((false, 200), 50),
+        ((false, 429), 4_950),
+    ];
     assert_eq!(counted, BTreeMap::from(expected));
     let status = Member::new(&node, "busy").status().await.unwrap().ok();
     assert_eq!(federation::number(&status["contribution_score"]), 100.0);

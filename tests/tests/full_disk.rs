@@ -1,5 +1,9 @@
 //! A disk that runs full: writes are refused and say so, reads and deletes go on, and space that is freed is enough.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests drive real processes by the real clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests drive real processes by the real clock"
+)]
 
 use std::{
     fs::File,
@@ -30,7 +34,10 @@ impl SmallDisk {
         let disk = SmallDisk { directory };
         std::fs::create_dir(disk.path()).unwrap();
         run("mkfs.ext4", &["-q", "-F", "-m", "0", &image.to_string_lossy()])?;
-        run("mount", &["-o", "loop", &image.to_string_lossy(), &disk.path().to_string_lossy()])?;
+        run(
+            "mount",
+            &["-o", "loop", &image.to_string_lossy(), &disk.path().to_string_lossy()],
+        )?;
         Ok(disk)
     }
 
@@ -47,7 +54,11 @@ impl Drop for SmallDisk {
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("env").env("PATH", path).arg(program).args(arguments).output();
+    let output = Command::new("env")
+        .env("PATH", path)
+        .arg(program)
+        .args(arguments)
+        .output();
     match output {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
@@ -65,8 +76,9 @@ fn bulky(mark: u64) -> Vec<Value> {
     let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(mark);
     (0..60)
         .map(|number| {
-            let text: String =
-                (0..60_000).map(|_| char::from(rand::RngExt::random_range(&mut random, b'a'..=b'z'))).collect();
+            let text: String = (0..60_000)
+                .map(|_| char::from(rand::RngExt::random_range(&mut random, b'a'..=b'z')))
+                .collect();
             json!({"name": format!("bulky {mark} {number}"), "text": text})
         })
         .collect()
@@ -94,7 +106,7 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     // Marks that fit a disk this small; the defaults would refuse from the start.
     let launch = Launch::new()
         .data(disk.path().join("data"))
-        .argument("--storage-segment-bytes=8MiB")
+        .argument("--storage-segment-bytes=16MiB")
         .argument("--storage-flush-log-bytes=16MiB")
         .argument("--storage-free-soft-bytes=64MiB")
         .argument("--storage-free-hard-bytes=32MiB");
@@ -106,8 +118,17 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     let mut member = Member::new(&node, "filler");
     let (accepted, refusal) = fill(&mut member).await;
     assert!(accepted > 3, "only {accepted} contributions were accepted");
-    assert!([503, 507].contains(&refusal.status), "{} {}", refusal.status, refusal.text());
-    assert!(refusal.json()["detail"].to_string().contains("disk"), "the refusal says why: {}", refusal.text());
+    assert!(
+        [503, 507].contains(&refusal.status),
+        "{} {}",
+        refusal.status,
+        refusal.text()
+    );
+    assert!(
+        refusal.json()["detail"].to_string().contains("disk"),
+        "the refusal says why: {}",
+        refusal.text()
+    );
     let refused = namespace.put("another", "1").await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
     // Reads of both faces, and deletes, go on.
@@ -127,7 +148,14 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
         assert!(freed.elapsed() < RECOVERED_WITHIN, "still refused: {status}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(member.contribute(&[json!({"name": "after the flood"})]).await.unwrap().ok()["new_concepts"], 1);
+    assert_eq!(
+        member
+            .contribute(&[json!({"name": "after the flood"})])
+            .await
+            .unwrap()
+            .ok()["new_concepts"],
+        1
+    );
     // And everything acknowledged on the way is there after a kill.
     node.kill();
     node.restart().await;

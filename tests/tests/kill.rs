@@ -1,6 +1,10 @@
 //! `kill -9` at random points under load: whatever was acknowledged is there afterwards, and the ledger adds up.
 //! `CONTINUUM_LONG=1` runs a thousand rounds.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests drive real processes by the real clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests drive real processes by the real clock"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,10 +36,13 @@ struct Promised {
 /// Contributes until the node goes away.
 async fn contribute(mut member: Member, promised: Arc<Mutex<Promised>>) {
     for contribution in 0..CONTRIBUTIONS_MAX {
-        let concepts: Vec<Value> =
-            (0..GIVEN).map(|number| made(&member.name, contribution * GIVEN + number)).collect();
+        let concepts: Vec<Value> = (0..GIVEN)
+            .map(|number| made(&member.name, contribution * GIVEN + number))
+            .collect();
         promised.lock().unwrap().given.entry(member.name.clone()).or_default().1 = true;
-        let Ok(answer) = member.contribute(&concepts).await else { return };
+        let Ok(answer) = member.contribute(&concepts).await else {
+            return;
+        };
         assert_eq!(answer.ok()["new_concepts"], GIVEN);
         let mut promised = promised.lock().unwrap();
         let entry = promised.given.get_mut(&member.name).unwrap();
@@ -49,45 +56,83 @@ async fn write(mut namespace: Namespace, writer: usize, round: usize, promised: 
         let key = format!("writer {writer} key {}", count % 10);
         let value = format!("{{\"round\":{round},\"count\":{count}}}");
         let nothing_yet = || BTreeSet::from([None]);
-        promised.lock().unwrap().written.entry(key.clone()).or_insert_with(nothing_yet).insert(Some(value.clone()));
+        promised
+            .lock()
+            .unwrap()
+            .written
+            .entry(key.clone())
+            .or_insert_with(nothing_yet)
+            .insert(Some(value.clone()));
         if namespace.put(&key, &value).await.is_err() {
             return;
         }
-        promised.lock().unwrap().written.insert(key, BTreeSet::from([Some(value)]));
+        promised
+            .lock()
+            .unwrap()
+            .written
+            .insert(key, BTreeSet::from([Some(value)]));
     }
 }
 
 /// Asks for what was promised to the members named like `of`, and for everything that was written. What is found settles
 /// what was unsure: it must not change any more.
 async fn check(node: &Node, of: &str, promised: &Mutex<Promised>) {
-    let asked: Vec<String> =
-        promised.lock().unwrap().given.keys().filter(|name| name.starts_with(of)).cloned().collect();
+    let asked: Vec<String> = promised
+        .lock()
+        .unwrap()
+        .given
+        .keys()
+        .filter(|name| name.starts_with(of))
+        .cloned()
+        .collect();
     for name in asked {
         let mut member = Member::new(node, name.clone());
         let score = federation::number(&member.status().await.unwrap().ok()["contribution_score"]) as u64;
         let (least, unsure) = promised.lock().unwrap().given[&name];
         let possible = [least, least + if unsure { GIVEN } else { 0 }];
-        assert!(possible.contains(&score), "{name} has {score}, possible are {possible:?}");
+        assert!(
+            possible.contains(&score),
+            "{name} has {score}, possible are {possible:?}"
+        );
         promised.lock().unwrap().given.insert(name.clone(), (score, false));
         // A reader of its own, for readers have limits too.
         let mut reader = Member::new(node, format!("reader of {name}"));
         let found = reader.knowledge(&format!("made by {name}"), 1000).await.unwrap().ok();
-        let names: BTreeSet<&str> =
-            found["concepts"].as_array().unwrap().iter().filter_map(|entry| entry["concept"]["name"].as_str()).collect();
+        let names: BTreeSet<&str> = found["concepts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|entry| entry["concept"]["name"].as_str())
+            .collect();
         for number in 0..score {
             let name = format!("{name} {number}");
-            assert!(names.contains(name.as_str()), "{name} was acknowledged or credited, and is gone");
+            assert!(
+                names.contains(name.as_str()),
+                "{name} was acknowledged or credited, and is gone"
+            );
         }
-        assert_eq!(names.len() as u64, score, "{name} is credited what the pool holds of it");
+        assert_eq!(
+            names.len() as u64,
+            score,
+            "{name} is credited what the pool holds of it"
+        );
     }
     let credited: u64 = promised.lock().unwrap().given.values().map(|(score, _)| score).sum();
     let total = federation::total_concepts(&mut node.client()).await;
     assert_eq!(credited, total, "each concept of the pool is credited once");
-    let found: BTreeMap<String, String> =
-        Namespace::open(node, NAMESPACE).await.list().await.unwrap().into_iter().collect();
+    let found: BTreeMap<String, String> = Namespace::open(node, NAMESPACE)
+        .await
+        .list()
+        .await
+        .unwrap()
+        .into_iter()
+        .collect();
     for (key, possible) in &mut promised.lock().unwrap().written {
         let value = found.get(key).cloned();
-        assert!(possible.contains(&value), "{key} holds {value:?}, possible is one of {possible:?}");
+        assert!(
+            possible.contains(&value),
+            "{key} holds {value:?}, possible is one of {possible:?}"
+        );
         *possible = BTreeSet::from([value]);
     }
 }
@@ -118,7 +163,19 @@ async fn nothing_acknowledged_is_lost_by_kill_9() {
         node.restart().await;
         check(&node, &format!("round-{round:04}-"), &promised).await;
     }
-    let given: u64 = promised.lock().unwrap().given.values().map(|(acknowledged, _)| acknowledged).sum();
-    assert!(given > rounds as u64, "the load was too light to say anything: {given} concepts");
-    println!("{rounds} rounds, {given} concepts acknowledged, {:?}", started.elapsed());
+    let given: u64 = promised
+        .lock()
+        .unwrap()
+        .given
+        .values()
+        .map(|(acknowledged, _)| acknowledged)
+        .sum();
+    assert!(
+        given > rounds as u64,
+        "the load was too light to say anything: {given} concepts"
+    );
+    println!(
+        "{rounds} rounds, {given} concepts acknowledged, {:?}",
+        started.elapsed()
+    );
 }

@@ -17,9 +17,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("continuum-wal", &[]),
     ("continuum-proto", &[]),
     ("continuum-engine", &["continuum-wal"]),
-    ("continuum-server", &["continuum-engine", "continuum-wal", "continuum-proto"]),
-    ("continuum-tests", &["continuum-engine", "continuum-wal", "continuum-proto"]),
-    ("continuum-benches", &["continuum-engine", "continuum-wal", "continuum-proto", "continuum-server", "continuum-tests"]),
+    (
+        "continuum-server",
+        &["continuum-engine", "continuum-wal", "continuum-proto"],
+    ),
+    (
+        "continuum-tests",
+        &["continuum-engine", "continuum-wal", "continuum-proto"],
+    ),
+    (
+        "continuum-benches",
+        &[
+            "continuum-engine",
+            "continuum-wal",
+            "continuum-proto",
+            "continuum-server",
+            "continuum-tests",
+        ],
+    ),
 ];
 
 /// Heavy or delicate crates, and the only ones of ours that may name them.
@@ -31,21 +46,38 @@ const WRAPPERS: &[(&str, &[&str])] = &[
 ];
 
 fn cargo(arguments: &[&str]) -> Vec<u8> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the workspace");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Unit graphs are unstable; this asks for a plan and compiles nothing.
-    let output = Command::new(cargo).args(arguments).current_dir(root).env("RUSTC_BOOTSTRAP", "1").output().unwrap();
-    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(cargo)
+        .args(arguments)
+        .current_dir(root)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "cargo {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     output.stdout
 }
 
 #[test]
 fn crates_depend_downwards_only() {
-    let metadata: Value =
-        serde_json::from_slice(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).unwrap();
+    let metadata: Value = serde_json::from_slice(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    let names: BTreeSet<&str> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
-    assert_eq!(names, LAYERS.iter().map(|(name, _)| *name).collect(), "a new crate needs a row in LAYERS");
+    let names: BTreeSet<&str> = packages
+        .iter()
+        .map(|package| package["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        LAYERS.iter().map(|(name, _)| *name).collect(),
+        "a new crate needs a row in LAYERS"
+    );
     for package in packages {
         let name = package["name"].as_str().unwrap();
         let allowed = LAYERS.iter().find(|(layer, _)| *layer == name).unwrap().1;
@@ -56,7 +88,10 @@ fn crates_depend_downwards_only() {
                 "{name} must not depend on {dependency}: arrows only point down"
             );
             if let Some((_, wrappers)) = WRAPPERS.iter().find(|(wrapped, _)| *wrapped == dependency) {
-                assert!(wrappers.contains(&name), "{name} must not name {dependency}: only {wrappers:?} may");
+                assert!(
+                    wrappers.contains(&name),
+                    "{name} must not name {dependency}: only {wrappers:?} may"
+                );
             }
         }
     }
@@ -69,19 +104,27 @@ fn rocksdb_print(selection: &[&str]) -> BTreeSet<String> {
     arguments.extend(["--release", "--unit-graph", "-Zunstable-options"]);
     let graph: Value = serde_json::from_slice(&cargo(&arguments)).unwrap();
     let units = graph["units"].as_array().unwrap();
-    let mut waiting: Vec<usize> =
-        (0..units.len()).filter(|&unit| units[unit]["pkg_id"].as_str().unwrap().contains("librocksdb-sys@")).collect();
+    let mut waiting: Vec<usize> = (0..units.len())
+        .filter(|&unit| units[unit]["pkg_id"].as_str().unwrap().contains("librocksdb-sys@"))
+        .collect();
     assert!(!waiting.is_empty(), "{selection:?} builds no RocksDB");
     let mut reached: BTreeSet<usize> = BTreeSet::new();
     while let Some(unit) = waiting.pop() {
         if reached.insert(unit) {
             let dependencies = units[unit]["dependencies"].as_array().unwrap();
-            waiting.extend(dependencies.iter().map(|dependency| dependency["index"].as_u64().unwrap() as usize));
+            waiting.extend(
+                dependencies
+                    .iter()
+                    .map(|dependency| dependency["index"].as_u64().unwrap() as usize),
+            );
         }
     }
     let describe = |unit: &Value| {
         let profile = &unit["profile"];
-        format!("{} {} {} opt {}", unit["pkg_id"], unit["target"]["kind"], unit["features"], profile["opt_level"])
+        format!(
+            "{} {} {} opt {}",
+            unit["pkg_id"], unit["target"]["kind"], unit["features"], profile["opt_level"]
+        )
     };
     reached.into_iter().map(|unit| describe(&units[unit])).collect()
 }

@@ -1,5 +1,9 @@
 //! The real pool: all of WordNet contributed over HTTP, then searched, and the answers compared with a plain scan.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests drive real processes by the real clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests drive real processes by the real clock"
+)]
 
 use std::{
     cmp::Reverse,
@@ -25,7 +29,8 @@ const NAMES_EVERY: usize = 1_000;
 /// The pool as it should answer: what was contributed, in order, and how often each was delivered.
 struct Model {
     concepts: Vec<Value>,
-    texts: Vec<(String, Vec<String>)>,
+    /// Of each concept, folded: its name, and all its values with a line feed after each.
+    texts: Vec<(String, String)>,
     place: HashMap<String, usize>,
     usage: BTreeMap<usize, u64>,
 }
@@ -33,9 +38,27 @@ struct Model {
 impl Model {
     fn new(concepts: &[Value]) -> Model {
         let concepts: Vec<Value> = concepts.iter().map(words::anonymised).collect();
-        let texts = concepts.iter().map(|concept| (concept["name"].as_str().unwrap().to_lowercase(), words::texts(concept)));
-        let place = concepts.iter().enumerate().map(|(at, concept)| (concept.to_string(), at)).collect();
-        Model { texts: texts.collect(), place, usage: BTreeMap::new(), concepts }
+        let texts = concepts.iter().map(|concept| {
+            let name = concept["name"].as_str().unwrap().to_lowercase();
+            (
+                name,
+                words::texts(concept)
+                    .into_iter()
+                    .flat_map(|text| [text, "\n".to_owned()])
+                    .collect(),
+            )
+        });
+        let place = concepts
+            .iter()
+            .enumerate()
+            .map(|(at, concept)| (concept.to_string(), at))
+            .collect();
+        Model {
+            texts: texts.collect(),
+            place,
+            usage: BTreeMap::new(),
+            concepts,
+        }
     }
 
     /// Places of the best `limit` concepts, best first, by a plain look at every one.
@@ -43,12 +66,14 @@ impl Model {
         let query = query.to_lowercase();
         let mut found: Vec<_> = (0..self.concepts.len())
             .filter_map(|at| {
-                let (name, texts) = &self.texts[at];
-                let in_name = occurrences(name, &query);
-                let total: usize = texts.iter().map(|text| occurrences(text, &query)).sum();
+                let (name, text) = &self.texts[at];
+                if !text.contains(&query) {
+                    return None;
+                }
+                let (in_name, total) = (occurrences(name, &query), occurrences(text, &query));
                 let usage = self.usage.get(&at).copied().unwrap_or(0);
                 // An empty query finds everything and counts no matches.
-                (total > 0 || query.is_empty()).then_some((Reverse(usage), Reverse(in_name), Reverse(total), at))
+                Some((Reverse(usage), Reverse(in_name), Reverse(total), at))
             })
             .collect();
         found.sort_unstable();
@@ -64,13 +89,25 @@ impl Model {
             .map(|entry| self.place[&entry["concept"].to_string()])
             .collect();
         let expected = self.search(query, limit);
-        let names = |places: &[usize]| -> Vec<&Value> {
-            places.iter().take(8).map(|&at| &self.concepts[at]["name"]).collect()
-        };
-        assert_eq!(delivered.len(), expected.len(), "{query:?}: {:?} and {:?}", names(&delivered), names(&expected));
-        let differs = delivered.iter().zip(&expected).position(|(found, wanted)| found != wanted);
+        let names =
+            |places: &[usize]| -> Vec<&Value> { places.iter().take(8).map(|&at| &self.concepts[at]["name"]).collect() };
+        assert_eq!(
+            delivered.len(),
+            expected.len(),
+            "{query:?}: {:?} and {:?}",
+            names(&delivered),
+            names(&expected)
+        );
+        let differs = delivered
+            .iter()
+            .zip(&expected)
+            .position(|(found, wanted)| found != wanted);
         if let Some(at) = differs {
-            panic!("{query:?} differs at {at}: {:?}, expected {:?}", names(&delivered[at..]), names(&expected[at..]));
+            panic!(
+                "{query:?} differs at {at}: {:?}, expected {:?}",
+                names(&delivered[at..]),
+                names(&expected[at..])
+            );
         }
         assert_eq!(answer["count"], delivered.len());
         for at in delivered {
@@ -79,9 +116,16 @@ impl Model {
     }
 }
 
-/// How often `query` stands in `text`, without overlaps.
+/// At how many places `query` stands in `text`; they may overlap.
 fn occurrences(text: &str, query: &str) -> usize {
-    if query.is_empty() { 0 } else { text.matches(query).count() }
+    let mut count = 0;
+    let mut rest = text;
+    while let Some(at) = rest.find(query).filter(|_| !query.is_empty()) {
+        count += 1;
+        let next = rest[at..].chars().next().map_or(1, char::len_utf8);
+        rest = &rest[at + next..];
+    }
+    count
 }
 
 async fn load(node: &Node, concepts: &[Value]) -> Duration {
@@ -97,8 +141,19 @@ async fn load(node: &Node, concepts: &[Value]) -> Duration {
 }
 
 fn queries(concepts: &[Value], random: &mut StdRng) -> Vec<String> {
-    let pick = |random: &mut StdRng| concepts[random.random_range(0..concepts.len())]["description"].as_str().unwrap().to_owned();
-    let mut queries = vec![String::new(), "e".into(), "Entity".into(), "ZZTOP-no-such-thing".into(), "'s ".into()];
+    let pick = |random: &mut StdRng| {
+        concepts[random.random_range(0..concepts.len())]["description"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let mut queries = vec![
+        String::new(),
+        "e".into(),
+        "Entity".into(),
+        "ZZTOP-no-such-thing".into(),
+        "'s ".into(),
+    ];
     while queries.len() < SEARCHES * SEARCH_MEMBERS - concepts.len() / NAMES_EVERY / 2 {
         let text = pick(random);
         let letters: Vec<char> = text.chars().collect();
@@ -107,7 +162,12 @@ fn queries(concepts: &[Value], random: &mut StdRng) -> Vec<String> {
         queries.push(letters[start..start + length].iter().collect());
     }
     // Whole names last; a few more than the loop left room for are cut by the caller.
-    queries.extend(concepts.iter().step_by(NAMES_EVERY).map(|concept| concept["name"].as_str().unwrap().to_uppercase()));
+    queries.extend(
+        concepts
+            .iter()
+            .step_by(NAMES_EVERY)
+            .map(|concept| concept["name"].as_str().unwrap().to_uppercase()),
+    );
     queries.truncate(SEARCHES * SEARCH_MEMBERS);
     queries
 }
@@ -118,7 +178,10 @@ async fn the_whole_of_wordnet_is_contributed_and_found() {
     let mut node = Node::start().await;
     let took = load(&node, &concepts).await;
     println!("{} concepts in {took:?}", concepts.len());
-    assert_eq!(federation::total_concepts(&mut node.client()).await, words::COUNT as u64);
+    assert_eq!(
+        federation::total_concepts(&mut node.client()).await,
+        words::COUNT as u64
+    );
     let mut model = Model::new(&concepts);
     let mut random = StdRng::seed_from_u64(20_251_207);
     let queries = queries(&concepts, &mut random);

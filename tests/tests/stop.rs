@@ -1,5 +1,9 @@
 //! SIGTERM: requests under way are answered, the process ends by itself and in time, and everything is there afterwards.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests drive real processes by the real clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests drive real processes by the real clock"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +49,10 @@ async fn sigterm_stops_within_five_seconds_and_loses_nothing() {
         let status = Member::new(&node, name.clone()).status().await.unwrap().ok();
         let score = federation::number(&status["contribution_score"]);
         // One answer may have been cut off; none may be missing.
-        assert!(score >= f64::from(promised) && score <= f64::from(promised) + 1.0, "{name}: {score} of {promised}");
+        assert!(
+            score >= f64::from(promised) && score <= f64::from(promised) + 1.0,
+            "{name}: {score} of {promised}"
+        );
         total += score;
     }
     assert!(total > 0.0);

@@ -1,6 +1,10 @@
 //! Under `strace`: a completed sync stands between every contribution and its 200, and a failed one is the last thing that
 //! happens.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests drive real processes by the real clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests drive real processes by the real clock"
+)]
 
 use std::{os::unix::process::ExitStatusExt as _, path::PathBuf, time::Duration};
 
@@ -12,7 +16,10 @@ use continuum_tests::{
 
 /// Members that contribute at once, so that they share syncs.
 const MEMBERS: u64 = 6;
-const CONTRIBUTIONS: u64 = 40;
+/// Contributions of one member; its limit is 100.
+const CONTRIBUTIONS: u64 = 90;
+/// Which sync fails, counted from the first that belongs to a contribution.
+const FAILING: [usize; 2] = [3, 40];
 
 fn traced(inject: Option<&str>) -> (Launch, PathBuf) {
     let launch = Launch::new();
@@ -23,7 +30,9 @@ fn traced(inject: Option<&str>) -> (Launch, PathBuf) {
 
 /// Contributes with all members at once, until the node goes away. How many concepts each was acknowledged.
 async fn contribute_all(node: &Node) -> Vec<u64> {
-    let members: Vec<Member> = (0..MEMBERS).map(|number| Member::new(node, format!("member {number}"))).collect();
+    let members: Vec<Member> = (0..MEMBERS)
+        .map(|number| Member::new(node, format!("member {number}")))
+        .collect();
     let mut running = tokio::task::JoinSet::new();
     for (number, mut member) in members.into_iter().enumerate() {
         running.spawn(async move {
@@ -58,29 +67,53 @@ async fn a_completed_sync_precedes_each_200() {
     assert!(node.stop(Duration::from_secs(20)).await.success());
     let trace = Trace::read(&trace);
     let (uncovered, looked_at) = trace.uncovered();
-    assert_eq!(looked_at as u64, acknowledged, "every contribution and its answer are in the trace");
-    assert!(uncovered.is_empty(), "answered before a sync: {:?}", &trace.events[uncovered[0].saturating_sub(20)..=uncovered[0]]);
-    assert_eq!(trace.without_syncs().uncovered().0.len(), looked_at, "the check can fail");
+    assert_eq!(
+        looked_at as u64, acknowledged,
+        "every contribution and its answer are in the trace"
+    );
+    assert!(
+        uncovered.is_empty(),
+        "answered before a sync: {:?}",
+        &trace.events[uncovered[0].saturating_sub(20)..=uncovered[0]]
+    );
+    assert_eq!(
+        trace.without_syncs().uncovered().0.len(),
+        looked_at,
+        "the check can fail"
+    );
 }
 
-/// Fails one sync of each thread, `nth` of it, and asks afterwards for everything that was acknowledged.
-async fn fail_sync(nth: u32) {
+/// Fails the `nth` sync of whichever thread gets there, and asks afterwards for everything that was acknowledged.
+async fn fail_sync(nth: usize) {
     let (launch, trace) = traced(Some(&format!("fdatasync:error=EIO:when={nth}")));
     let mut node = launch.start().await;
     let acknowledged = contribute_all(&node).await;
     let status = node.wait_ended(Duration::from_secs(20)).await;
-    assert!(!status.success(), "a failed sync ends the process with an error, not {status}");
+    assert!(
+        !status.success(),
+        "a failed sync ends the process with an error, not {status}"
+    );
     assert_ne!(status.signal(), Some(9), "the node ended by itself");
     let trace = Trace::read(&trace);
-    assert_eq!(trace.acknowledged_after_failed_sync(), Some(0), "nothing is acknowledged after a failed sync");
+    assert_eq!(
+        trace.acknowledged_after_failed_sync(),
+        Some(0),
+        "nothing is acknowledged after a failed sync"
+    );
     // The same data without the fault.
     let mut node = launch.clone().wrapped(Vec::<String>::new()).start().await;
     for (number, acknowledged) in acknowledged.iter().enumerate() {
         let mut member = Member::new(&node, format!("member {number}"));
         let score = federation::number(&member.status().await.unwrap().ok()["contribution_score"]);
-        assert!(score >= *acknowledged as f64, "member {number} has {score}, was acknowledged {acknowledged}");
+        assert!(
+            score >= *acknowledged as f64,
+            "member {number} has {score}, was acknowledged {acknowledged}"
+        );
     }
-    assert!(acknowledged.iter().sum::<u64>() > 0, "the fault came before anything was acknowledged");
+    assert!(
+        acknowledged.iter().sum::<u64>() > 0,
+        "the fault came before anything was acknowledged"
+    );
     assert!(node.stop(Duration::from_secs(20)).await.success());
 }
 
@@ -89,7 +122,20 @@ async fn a_failed_sync_stops_the_node() {
     if !has_program("strace") {
         return skipped("a_failed_sync_stops_the_node", "strace is not installed");
     }
-    for nth in [12, 31] {
-        fail_sync(nth).await;
+    // strace counts for each thread by itself: the thread that opens the database must not be the one that is failed.
+    let (launch, trace) = traced(None);
+    let mut node = launch.start().await;
+    assert_eq!(
+        Member::new(&node, "first")
+            .contribute(&[made("first", 0)])
+            .await
+            .unwrap()
+            .status,
+        200
+    );
+    assert!(node.stop(Duration::from_secs(20)).await.success());
+    let to_start = Trace::read(&trace).syncs_to_start();
+    for failing in FAILING {
+        fail_sync(to_start + failing).await;
     }
 }

@@ -60,7 +60,10 @@ fn main() -> ExitCode {
         eprintln!("measure: {what}");
         return ExitCode::FAILURE;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     let runtime = runtime.expect("threads for the clients");
     let machine = figures.len();
     if runs(Part::Contribute) {
@@ -79,15 +82,28 @@ fn main() -> ExitCode {
 fn print(output: Output, figures: &[Figure], machine: usize) {
     match output {
         Output::Table => println!("{}", table(&figures[machine..])),
-        Output::Json => println!("{}", serde_json::to_string_pretty(figures).expect("figures are plain numbers and text")),
+        Output::Json => println!(
+            "{}",
+            serde_json::to_string_pretty(figures).expect("figures are plain numbers and text")
+        ),
     }
 }
 
 /// Run by cargo, the node that is measured is first built from the same tree; run by hand, it is what lies beside.
 fn build_continuumd() -> Result<(), String> {
-    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
+    let Some(cargo) = std::env::var_os("CARGO") else {
+        return Ok(());
+    };
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let arguments = ["build", "--quiet", "--release", "--bin", "continuumd", "--manifest-path", manifest];
+    let arguments = [
+        "build",
+        "--quiet",
+        "--release",
+        "--bin",
+        "continuumd",
+        "--manifest-path",
+        manifest,
+    ];
     let status = Command::new(cargo).args(arguments).status();
     match status {
         Ok(status) if status.success() => Ok(()),
