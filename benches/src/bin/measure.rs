@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
 use continuum_benches::{
-    contribute, disk, knowledge,
-    report::{Figure, table},
+    contribute, disk, engine_puts, knowledge,
+    report::{Better, Figure, table},
     start,
 };
 
@@ -66,6 +66,9 @@ fn main() -> ExitCode {
         .build();
     let runtime = runtime.expect("threads for the clients");
     let machine = figures.len();
+    if runs(Part::Engine) {
+        figures.extend(engine(repetitions));
+    }
     if runs(Part::Contribute) {
         figures.extend(runtime.block_on(contribute::figures(repetitions)));
     }
@@ -77,6 +80,29 @@ fn main() -> ExitCode {
     }
     print(arguments.output, &figures, machine);
     ExitCode::SUCCESS
+}
+
+/// Durable puts through the door beside raw RocksDB, and how far RocksDB differs from itself in the same run.
+fn engine(repetitions: usize) -> Vec<Figure> {
+    let directory = tempfile::tempdir().expect("a folder for temporary files");
+    let settings = engine_puts::Settings { rounds: repetitions, ..engine_puts::Settings::default() };
+    let mut figures = Vec::new();
+    for measured in engine_puts::run(directory.path(), &settings) {
+        let writers = measured.writers;
+        let peer = engine_puts::median(&measured.rocksdb);
+        let name = format!("durable puts of 256 B, {writers} writers");
+        let figure = Figure::new("engine", name, "puts/s", Better::Higher, &measured.engine);
+        let figure = figure.beside("raw RocksDB, synced puts", peer);
+        figures.push(match writers {
+            64 => figure.bar_ratio(1.0),
+            256 => figure.bar_ratio(1.2),
+            _ => figure,
+        });
+        let itself: Vec<f64> = measured.rocksdb.iter().map(|rate| rate / peer).collect();
+        let name = format!("A/A: raw RocksDB over its own median, {writers} writers");
+        figures.push(Figure::new("engine", name, "×", Better::Higher, &itself));
+    }
+    figures
 }
 
 fn print(output: Output, figures: &[Figure], machine: usize) {
