@@ -5,6 +5,7 @@
 use std::{
     ops::Range,
     sync::{
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc::Receiver,
     },
@@ -38,6 +39,8 @@ pub(crate) struct Progress {
     log: wal::Handle,
     applied: AtomicU64,
     applied_group: AtomicU64,
+    /// Batches whose callers have their answers.
+    answered: AtomicU64,
     committed: watch::Sender<Lsn>,
 }
 
@@ -48,12 +51,23 @@ impl Progress {
             log,
             applied: AtomicU64::new(applied.0),
             applied_group: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             committed,
         }
     }
 
     pub(super) fn applied_group(&self) -> u64 {
         self.applied_group.load(Ordering::Acquire)
+    }
+
+    /// Answers the callers of a round, all at once.
+    pub(super) fn answer(&self, completion: Completion, outcomes: Vec<Outcome>) {
+        self.answered.fetch_add(outcomes.len() as u64, Ordering::Relaxed);
+        completion.finish(outcomes);
+    }
+
+    pub(super) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     pub(crate) fn committed(&self) -> watch::Receiver<Lsn> {
@@ -81,37 +95,51 @@ impl Progress {
     }
 }
 
-/// The body of the applier thread: ends when the committer does, or with the error that stops the engine.
-pub(super) fn run(groups: &Receiver<Group>, store: &dyn Store, progress: &Progress, stop: &Stop) -> Result<(), String> {
-    for group in groups {
-        if !group.records.is_empty() {
-            // Stopped before the group is dropped, so that its callers learn why.
-            apply(&group, store).inspect_err(|reason| stop.stop(reason))?;
-        }
-        progress.applied(&group);
-        if let (Some((completion, outcomes)), None) = (group.done, stop.reason()) {
-            completion.finish(outcomes);
-        }
-    }
-    Ok(())
+/// Puts groups into the store, one at a time and in order: on the applier's thread while the committer has other work,
+/// on the committer's when it has none.
+#[derive(Clone)]
+pub(super) struct Applier {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stop: Arc<Stop>,
 }
 
-fn apply(group: &Group, store: &dyn Store) -> Result<(), String> {
-    let mut changes = Vec::with_capacity(group.records.len() * 4);
-    for record in &group.records {
-        record::read(&group.buffer[record.clone()], &mut changes)
-            .expect("the committer wrote this record a moment ago");
+impl Applier {
+    /// The body of the applier thread: ends when the committer does, or with the error that stops the engine.
+    pub(super) fn run(&self, groups: &Receiver<Group>) -> Result<(), String> {
+        groups.iter().try_for_each(|group| self.apply(group))
     }
-    let applied = meta::encode_applied(group.last);
-    changes.push(Change {
-        family: Family::Meta,
-        key: meta::APPLIED_LSN,
-        value: Some(&applied),
-    });
-    store.write(&changes).map_err(|error| {
-        format!(
-            "records up to {} are in the log but could not be applied: {error}",
-            group.last
-        )
-    })
+
+    /// Applies one group and answers its callers.
+    pub(super) fn apply(&self, group: Group) -> Result<(), String> {
+        if !group.records.is_empty() {
+            // Stopped before the group is dropped, so that its callers learn why.
+            self.write(&group).inspect_err(|reason| self.stop.stop(reason))?;
+        }
+        self.progress.applied(&group);
+        if let (Some((completion, outcomes)), None) = (group.done, self.stop.reason()) {
+            self.progress.answer(completion, outcomes);
+        }
+        Ok(())
+    }
+
+    fn write(&self, group: &Group) -> Result<(), String> {
+        let mut changes = Vec::with_capacity(group.records.len() * 4);
+        for range in &group.records {
+            let body = &group.buffer[range.clone()];
+            record::read(body, &mut changes).expect("the committer wrote this record a moment ago");
+        }
+        let applied = meta::encode_applied(group.last);
+        changes.push(Change {
+            family: Family::Meta,
+            key: meta::APPLIED_LSN,
+            value: Some(&applied),
+        });
+        self.store.write(&changes).map_err(|error| {
+            format!(
+                "records up to {} are in the log but could not be applied: {error}",
+                group.last
+            )
+        })
+    }
 }

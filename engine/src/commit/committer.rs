@@ -17,8 +17,9 @@ use wal::{Log, Lsn, Record};
 
 use super::{
     Batch, CommitError,
-    applier::{Group, Progress},
+    applier::{Applier, Group, Progress},
     flusher::{Flush, Flushed},
+    gather::Gather,
     merge::{Admission, Merged, Merger},
     queue::{Filling, Queue, Work, after},
     record,
@@ -33,6 +34,13 @@ const BUFFERED_SYNC: Duration = Duration::from_millis(10);
 /// With little free space the store is flushed this many times as often, so that less must be kept free for it.
 const LOW_SPACE_FLUSHES: u64 = 8;
 
+/// With this many flushes outstanding batches are refused: the store must not fill its write buffers and stall, and replay
+/// must stay bounded.
+const FLUSHES_BEHIND_MAX: u64 = 4;
+
+/// A flush that failed is tried again after this long.
+const FLUSH_RETRY: Duration = Duration::from_secs(1);
+
 /// The committer's state; [`Committer::run`] is the body of its thread.
 pub(crate) struct Committer {
     pub(crate) queue: Arc<Queue>,
@@ -41,21 +49,26 @@ pub(crate) struct Committer {
     pub(crate) space: Space,
     pub(crate) progress: Arc<Progress>,
     pub(crate) stop: Arc<Stop>,
-    pub(super) applier: SyncSender<Group>,
+    /// Applies here what has nobody waiting behind it: it spares its caller a hop between threads.
+    pub(super) applier: Applier,
+    pub(super) groups: SyncSender<Group>,
     pub(super) flusher: Sender<Flush>,
     /// Groups are closed at this many bytes of records.
     pub(crate) group_bytes_max: usize,
     pub(crate) flush_log_bytes: u64,
     /// Log written since the last flush began.
     pub(crate) unflushed_bytes: u64,
-    /// After a failed flush the next one waits for this much log.
-    flush_not_below: u64,
+    /// After a failed flush the next one waits until then.
+    flush_not_before: Option<Instant>,
     /// Log that the running flush makes droppable; while it runs everything is synced before it is applied.
     flushing: Option<u64>,
     /// When the oldest unsynced record must be synced.
     sync_by: Option<Instant>,
-    /// Number of the last group handed to the applier.
+    /// Number of the last group handed on to be applied.
     sent: u64,
+    /// Batches taken from the queue.
+    taken: u64,
+    gather: Gather,
 }
 
 /// What became of the first batches of a round.
@@ -80,7 +93,7 @@ pub(crate) struct Parts {
 }
 
 impl Committer {
-    pub(super) fn new(parts: Parts, applier: SyncSender<Group>, flusher: Sender<Flush>) -> Committer {
+    pub(super) fn new(parts: Parts, applier: Applier, groups: SyncSender<Group>, flusher: Sender<Flush>) -> Committer {
         let Parts {
             queue,
             log,
@@ -100,14 +113,17 @@ impl Committer {
             progress,
             stop,
             applier,
+            groups,
             flusher,
             group_bytes_max,
             flush_log_bytes,
             unflushed_bytes,
-            flush_not_below: 0,
+            flush_not_before: None,
             flushing: None,
             sync_by: None,
             sent: 0,
+            taken: 0,
+            gather: Gather::default(),
         }
     }
 
@@ -117,7 +133,8 @@ impl Committer {
     /// What stops the engine: nothing after it may be acknowledged.
     pub(super) fn run(mut self) -> Result<Log, String> {
         loop {
-            match self.queue.take(self.sync_by) {
+            let unanswered = usize::try_from(self.taken - self.progress.answered()).unwrap_or(usize::MAX);
+            match self.queue.take(self.sync_by, &mut self.gather, unanswered) {
                 Work::Round(filling) => self.commit(filling)?,
                 Work::Late => self.sync()?,
                 Work::Flushed(flushed) => self.retire(flushed)?,
@@ -136,6 +153,7 @@ impl Committer {
             synced,
             ..
         } = filling;
+        self.taken += batches.len() as u64;
         let mut completion = Some(completion);
         let mut outcomes = Vec::with_capacity(batches.len());
         let mut rest = &batches[..];
@@ -166,23 +184,37 @@ impl Committer {
                 last: self.log.last(),
                 done,
             };
-            self.sent = number;
-            self.applier
-                .send(group)
-                .map_err(|_| self.fatal(&"the applier has stopped"))?;
+            self.hand_on(group)?;
             self.flush_if_due()?;
         }
         if let Some(completion) = completion {
             // The last batches were refused, so no group carries the answers: those before it must be applied first.
             self.drain_applier();
-            completion.finish(outcomes);
+            self.progress.answer(completion, outcomes);
         }
-        Ok(())
+        self.flush_if_due()
+    }
+
+    /// Has the group applied: here when nothing is under way before it and nobody waits behind it.
+    fn hand_on(&mut self, group: Group) -> Result<(), String> {
+        let nothing_before = self.progress.applied_group() == self.sent;
+        self.sent = group.number;
+        if nothing_before && self.queue.is_empty() {
+            return self.applier.apply(group);
+        }
+        self.groups
+            .send(group)
+            .map_err(|_| self.fatal(&"the applier has stopped"))
     }
 
     /// Merges and appends as many of `batches` as fit into one group.
     fn write_group(&mut self, batches: &[Batch], number: u64) -> Result<Written, String> {
-        let mut admission = self.space.admit(self.to_be_flushed());
+        let unflushed = self.to_be_flushed();
+        let mut admission = if unflushed > FLUSHES_BEHIND_MAX.saturating_mul(self.flush_log_bytes) {
+            Admission::Nothing
+        } else {
+            self.space.admit(unflushed)
+        };
         let mut batches = batches;
         loop {
             let start = self.merger.before();
@@ -194,7 +226,7 @@ impl Committer {
             self.drain_applier();
             self.merger.roll_back(&start);
             let refusal = match (error, admission) {
-                (wal::Error::Full(_), Admission::All) => {
+                (wal::Error::Full(_), Admission::All | Admission::Nothing) => {
                     admission = self.space.only_deletes(self.to_be_flushed());
                     continue;
                 }
@@ -248,7 +280,11 @@ impl Committer {
     }
 
     fn sync(&mut self) -> Result<(), String> {
-        self.log.sync().map_err(|error| self.fatal(&error))?;
+        if self.log.synced() < self.log.last() {
+            let start = after(Duration::ZERO);
+            self.log.sync().map_err(|error| self.fatal(&error))?;
+            self.gather.synced_in(after(Duration::ZERO) - start);
+        }
         self.sync_by = None;
         self.progress.publish();
         Ok(())
@@ -279,7 +315,10 @@ impl Committer {
         } else {
             self.flush_log_bytes
         };
-        if self.flushing.is_some() || self.unflushed_bytes < due.max(self.flush_not_below) {
+        let too_soon = self
+            .flush_not_before
+            .is_some_and(|moment| after(Duration::ZERO) < moment);
+        if self.flushing.is_some() || self.unflushed_bytes < due || too_soon {
             return Ok(());
         }
         self.sync()?;
@@ -295,14 +334,14 @@ impl Committer {
         let asked = self.flushing.take().unwrap_or(0);
         match outcome {
             Ok(durable) => {
-                self.flush_not_below = 0;
+                self.flush_not_before = None;
                 self.log.retire(durable).map_err(|error| self.fatal(&error))?;
             }
             Err(error) => {
-                // The log still holds everything. The bytes count again, so the next group asks for another flush.
+                // The log still holds everything. The bytes count again, so a later round asks for another flush.
                 tracing::error!(%error, "the store could not be flushed; the log is kept and the flush will be tried again");
                 self.unflushed_bytes += asked;
-                self.flush_not_below = self.unflushed_bytes + self.flush_log_bytes / LOW_SPACE_FLUSHES;
+                self.flush_not_before = Some(after(FLUSH_RETRY));
             }
         }
         Ok(())

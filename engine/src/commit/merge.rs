@@ -29,7 +29,12 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Admission {
     All,
-    OnlyDeletes { free_bytes: u64, needed_bytes: u64 },
+    /// Flushes are so far behind that nothing more may be written for a while.
+    Nothing,
+    OnlyDeletes {
+        free_bytes: u64,
+        needed_bytes: u64,
+    },
 }
 
 /// One group, ready for the log.
@@ -223,16 +228,19 @@ impl Merger {
     }
 
     fn batch(&mut self, batch: &Batch, admission: Admission, now: Timestamp) -> Result<Vec<Effect>, CommitError> {
-        if let Admission::OnlyDeletes {
-            free_bytes,
-            needed_bytes,
-        } = admission
-            && !batch.only_deletes()
-        {
-            return Err(CommitError::NoSpace {
+        match admission {
+            Admission::All => {}
+            Admission::Nothing => return Err(CommitError::Busy),
+            Admission::OnlyDeletes { .. } if batch.only_deletes() => {}
+            Admission::OnlyDeletes {
                 free_bytes,
                 needed_bytes,
-            });
+            } => {
+                return Err(CommitError::NoSpace {
+                    free_bytes,
+                    needed_bytes,
+                });
+            }
         }
         record::begin(&mut self.buffer);
         let mut effects = Vec::new();

@@ -22,6 +22,7 @@ use crate::{crdt, keyspace::NamespaceId, store::Write};
 pub(crate) mod applier;
 pub(crate) mod committer;
 pub(crate) mod flusher;
+mod gather;
 pub(crate) mod merge;
 pub(crate) mod queue;
 pub mod record;

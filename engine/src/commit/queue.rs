@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
     BATCH_BYTES_MAX, Batch, CommitError, Durability, GROUP_BYTES_MAX, Pending,
     flusher::Flushed,
+    gather::Gather,
     round::{Completion, Round},
     stop::Stop,
 };
@@ -47,6 +48,10 @@ pub(crate) struct Queue {
 struct State {
     rounds: VecDeque<Filling>,
     bytes: usize,
+    /// Batches waiting, in all rounds.
+    batches: usize,
+    /// The committer sleeps until so many batches wait.
+    wake_at: usize,
     flushed: Option<Flushed>,
     /// Why no more batches are taken.
     closed: Option<String>,
@@ -78,6 +83,7 @@ impl Queue {
             return Pending::refused(CommitError::Busy);
         }
         state.bytes += bytes;
+        state.batches += 1;
         let synced = durability == Durability::Synced;
         let fits = |last: &Filling| last.bytes + bytes <= GROUP_BYTES_MAX && (last.synced || !synced);
         if !state.rounds.back().is_some_and(fits) {
@@ -96,25 +102,34 @@ impl Queue {
         last.bytes += bytes;
         last.batches.push(batch);
         let pending = Pending::queued(Arc::clone(last.completion.round()), last.batches.len() - 1);
+        let wake = state.batches >= state.wake_at;
         drop(state);
-        self.arrived.notify_one();
+        if wake {
+            self.arrived.notify_one();
+        }
         pending
     }
 
-    /// Waits for work, no longer than to `deadline`.
-    pub(super) fn take(&self, deadline: Option<Instant>) -> Work {
+    /// Waits for work, no longer than to `deadline`; a round may wait for company, as `gather` decides, while
+    /// `unanswered` batches are on their way.
+    pub(super) fn take(&self, deadline: Option<Instant>, gather: &mut Gather, unanswered: usize) -> Work {
         let mut state = self.state.lock();
         loop {
             if let Some(flushed) = state.flushed.take() {
                 return Work::Flushed(flushed);
             }
-            if let Some(round) = state.rounds.pop_front() {
-                state.bytes -= round.bytes;
-                return Work::Round(round);
+            if !state.rounds.is_empty() {
+                self.gather(&mut state, gather, unanswered);
+                if let Some(round) = state.rounds.pop_front() {
+                    state.bytes -= round.bytes;
+                    state.batches -= round.batches.len();
+                    return Work::Round(round);
+                }
             }
             if state.closed.is_some() {
                 return Work::Closed;
             }
+            state.wake_at = 1;
             match deadline {
                 None => self.arrived.wait(&mut state),
                 Some(deadline) => {
@@ -124,6 +139,31 @@ impl Queue {
                 }
             }
         }
+    }
+
+    /// Lets the first round grow. Not one that asks for no sync, and not one that is full already.
+    fn gather(&self, state: &mut MutexGuard<'_, State>, gather: &mut Gather, unanswered: usize) {
+        let may_grow = |state: &State| {
+            state.rounds.len() == 1 && state.rounds[0].synced && state.closed.is_none() && state.flushed.is_none()
+        };
+        if !may_grow(state) {
+            return;
+        }
+        let Some((target, longest)) = gather.wait(state.batches, unanswered) else {
+            return;
+        };
+        let until = after(longest);
+        let mut in_vain = false;
+        while state.batches < target && may_grow(state) && !in_vain {
+            state.wake_at = target;
+            in_vain = self.arrived.wait_until(state, until).timed_out();
+        }
+        gather.waited(state.batches, in_vain);
+    }
+
+    /// Whether a batch waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().batches == 0
     }
 
     /// Hands the committer what the flusher did.
@@ -147,6 +187,7 @@ impl Queue {
             let mut state = self.state.lock();
             state.closed = self.stop.reason();
             state.bytes = 0;
+            state.batches = 0;
             std::mem::take(&mut state.rounds)
         };
         drop(rounds);

@@ -13,7 +13,7 @@ use std::{
 use wal::Log;
 
 use super::{
-    applier,
+    applier::Applier,
     committer::{Committer, Parts},
     flusher,
     queue::Queue,
@@ -43,11 +43,16 @@ impl Threads {
             queue: Arc::clone(&parts.queue),
             stop: Arc::clone(&parts.stop),
         };
-        let progress = Arc::clone(&parts.progress);
+        let applier = Applier {
+            store: Arc::clone(store),
+            progress: Arc::clone(&parts.progress),
+            stop: Arc::clone(&parts.stop),
+        };
+        let committer = Committer::new(parts, applier.clone(), group_sender, flush_sender);
         let applier = {
-            let (store, guard) = (Arc::clone(store), guard.clone());
+            let guard = guard.clone();
             spawn("applier", move || {
-                guard.run(|| applier::run(&groups, &*store, &progress, &guard.stop));
+                guard.run(|| applier.run(&groups));
             })?
         };
         let flusher = {
@@ -59,7 +64,6 @@ impl Threads {
                 });
             })?
         };
-        let committer = Committer::new(parts, group_sender, flush_sender);
         let committer = spawn("committer", move || guard.run(|| committer.run()))?;
         Ok(Threads {
             committer,

@@ -171,7 +171,9 @@ fn every_write_sees_those_before_it_in_the_same_group() {
 
 #[test]
 fn a_round_whose_records_outgrow_the_log_is_written_in_parts() {
-    let engine = Node::new("a").open();
+    let mut node = Node::new("a");
+    node.settings.flush_log_bytes = 1 << 20;
+    let engine = node.open();
     // Each change is small, but writes the whole set, which grows to 24 KiB; a group of the log holds 56 KiB.
     let change = |element: usize| {
         let add = vec![format!("\"{element} {}\"", "x".repeat(400))];

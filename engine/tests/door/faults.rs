@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use continuum_engine::{
@@ -173,10 +176,13 @@ fn buffered_commits_are_synced_soon_with_no_other_write() {
     assert_eq!(read(&node.open(), "b"), ["1"]);
 }
 
-/// A store that fails, or panics, in its writes.
+/// A store that fails, or panics, in its writes, or fails in its flushes.
+#[derive(Default)]
 struct Broken {
     inner: Memory,
     panics: bool,
+    writes_fail: bool,
+    flushes_fail: AtomicBool,
 }
 
 impl View for Broken {
@@ -196,13 +202,16 @@ impl View for Broken {
 
 impl Store for Broken {
     fn write(&self, changes: &[Change<'_>]) -> Result<(), Error> {
-        if changes.iter().any(|change| change.family == Family::Concepts) {
+        if self.writes_fail && changes.iter().any(|change| change.family == Family::Concepts) {
             assert!(!self.panics, "planted");
             return Err(Error("planted".to_owned()));
         }
         self.inner.write(changes)
     }
     fn flush(&self) -> Result<(), Error> {
+        if self.flushes_fail.load(Ordering::Relaxed) {
+            return Err(Error("planted".to_owned()));
+        }
         self.inner.flush()
     }
     fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
@@ -215,8 +224,9 @@ fn a_store_that_fails_or_panics_poisons_the_engine() {
     for panics in [false, true] {
         let node = Node::new("a");
         let store = Arc::new(Broken {
-            inner: Memory::new(),
             panics,
+            writes_fail: true,
+            ..Broken::default()
         });
         let engine = Engine::open(
             node.settings.clone(),
@@ -233,6 +243,44 @@ fn a_store_that_fails_or_panics_poisons_the_engine() {
         let reason = engine.stopped().borrow().clone().unwrap_or_default();
         assert!(reason.contains("planted"), "{reason}");
     }
+}
+
+#[test]
+fn flushes_that_fail_lose_nothing_and_bound_what_is_taken() {
+    let node = Node::new("a");
+    let store = Arc::new(Broken::default());
+    let engine = Engine::open(
+        node.settings.clone(),
+        Environment {
+            store: store.clone(),
+            ..node.environment()
+        },
+    )
+    .unwrap();
+    store.flushes_fail.store(true, Ordering::Relaxed);
+    let json = format!("\"{}\"", "x".repeat(1000));
+    let mut taken = 0;
+    let refused = loop {
+        match engine
+            .commit(put(&format!("k{taken}"), &json), Durability::Synced)
+            .wait()
+        {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, CommitError::Busy), "{refused}");
+    assert!(
+        (20..200).contains(&taken),
+        "four flushes of 16 KiB may be outstanding, not {taken} writes"
+    );
+    store.flushes_fail.store(false, Ordering::Relaxed);
+    let start = std::time::Instant::now();
+    while engine.commit(put("back", "1"), Durability::Synced).wait().is_err() {
+        assert!(start.elapsed().as_secs() < 20, "it recovers by itself");
+        std::thread::yield_now();
+    }
+    assert_eq!(read(&engine, "k0"), [json]);
 }
 
 #[test]

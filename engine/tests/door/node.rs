@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use continuum_engine::{
-    Batch, Durability, Engine, Environment, Mutation, OpenError, Receipt, Settings, Supersede,
+    Batch, CommitError, Durability, Engine, Environment, Mutation, OpenError, Receipt, Settings, Supersede,
     clock::{Clock, Timestamp},
     crdt::{Content, Kind, Operation, State},
     keyspace::{NamespaceId, meta},
@@ -161,8 +161,14 @@ pub(crate) fn sum(engine: &Engine, key: &str) -> i128 {
     state.entries.values().map(|entry| share(&entry.content)).sum()
 }
 
+/// Writes one batch, patiently: the small flushes of a test node may fall behind on a busy machine.
 pub(crate) fn write(engine: &Engine, batch: Batch) -> Receipt {
-    engine.commit(batch, Durability::Synced).wait().unwrap()
+    loop {
+        match engine.commit(batch.clone(), Durability::Synced).wait() {
+            Err(CommitError::Busy) => std::thread::yield_now(),
+            outcome => return outcome.unwrap(),
+        }
+    }
 }
 
 /// Waits until what is both synced and applied has reached `lsn`.
