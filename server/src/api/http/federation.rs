@@ -7,7 +7,7 @@
 //! ```
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, Response, header},
@@ -32,7 +32,10 @@ use super::{
         RegisterAnswer, RegisterRequest, Registration, StatsAnswer, StatusAnswer, Success, rfc3339,
     },
 };
-use crate::{contribution::Contribution, runtime::tasks};
+use crate::{
+    contribution::Contribution,
+    runtime::{listener::Peer, tasks},
+};
 
 /// Concepts of one contribution.
 const CONCEPTS_MAX: usize = 1_000;
@@ -68,6 +71,7 @@ async fn reading<T: Send + 'static>(
     responses((status = 200, description = "A member, now or before", body = RegisterAnswer), RegisterRefusals))]
 pub(crate) async fn register(
     State(face): State<Face>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<RegisterAnswer>, Problem> {
@@ -82,9 +86,15 @@ pub(crate) async fn register(
         .as_deref()
         .and_then(|id| caller::node_id(id, loc(), &mut faults));
     faults.none()?;
-    // A name cannot hold control characters, so no member can be taken for the nameless.
-    let caller = request.node_id.as_deref().unwrap_or("\u{1}nameless");
-    let retry = caller::idempotency(key, caller, REGISTER, &received.bytes);
+    // A name cannot hold control characters, so no member can be taken for the nameless of an address.
+    let nameless = || {
+        format!(
+            "\u{1}{}",
+            peer.map_or_else(String::new, |Extension(Peer(peer))| peer.ip().to_string())
+        )
+    };
+    let caller = request.node_id.unwrap_or_else(nameless);
+    let retry = caller::idempotency(key, &caller, REGISTER, &received.bytes);
     let registered = face.contribution.register(node, request.verify_constant, retry).await?;
     let (status, message) = if registered.already {
         (Registration::AlreadyRegistered, "This node is a member already.")

@@ -26,7 +26,9 @@ use super::{
 #[openapi(
     info(
         title = "Continuum",
-        description = "A shared pool of knowledge: can't use it unless you add to it.\n\nErrors are `application/json` on every route and status.",
+        description = "A shared pool of knowledge: can't use it unless you add to it.\n\nErrors are `application/json` on every route and status.\n\nUnknown fields are ignored. \
+            A number may be sent as a string that holds one, and a whole number as `10.0`; true and false are no numbers. \
+            Ids are UTF-8, in headers too.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(ProblemBody, super::shapes::KnownConcept)),

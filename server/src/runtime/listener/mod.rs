@@ -11,7 +11,7 @@
 //! |---|---|
 //! | connects and says nothing, or dribbles its request head | `head_ms_max` since connecting, or since the head's first byte |
 //! | dribbles a request body | `body_ms_max` since its head (the router sees [`BodyError::Late`]) |
-//! | keeps a connection with nothing asked | `idle_ms_max` since the last answer |
+//! | keeps a connection with nothing asked | `idle_ms_max` since the last answer, politely |
 //! | does not read its answer | `write_ms_max` without a byte taken |
 //!
 //! Invariants: a connection counts against the limits from accept until its socket is closed; loopback has no limit per
@@ -210,6 +210,14 @@ struct Host {
     stopped: watch::Receiver<bool>,
 }
 
+impl Host {
+    /// Waits for the listener's stop.
+    async fn stopping(&self) {
+        // An error means that the listener is gone, which is a stop as well.
+        drop(self.stopped.clone().wait_for(|stopped| *stopped).await);
+    }
+}
+
 /// Who is connected.
 #[derive(Default)]
 struct Crowd {
@@ -268,7 +276,11 @@ async fn converse(host: Arc<Host>, stream: TcpStream, peer: SocketAddr, place: P
     if let Err(error) = answer_all(&host, wire, phase, peer).await {
         tracing::debug!(%peer, %error, "connection ended early");
     }
-    linger(remains).await;
+    // A stop need not wait for callers that keep their end open.
+    tokio::select! {
+        () = linger(remains) => {}
+        () = host.stopping() => {}
+    }
     drop(place);
 }
 
@@ -289,16 +301,13 @@ async fn answer_all(
     });
     let builder = protocols(&host.settings);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
-    let mut stopped = host.stopped.clone();
-    let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
     tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop => {
-            connection.as_mut().graceful_shutdown();
-            phase.stop();
-            connection.await
-        }
+        ended = connection.as_mut() => return ended,
+        () = phase.tired() => {}
+        () = host.stopping() => phase.tire(),
     }
+    connection.as_mut().graceful_shutdown();
+    connection.await
 }
 
 fn protocols(settings: &Settings) -> auto::Builder<TokioExecutor> {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, task::Waker, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::Settings;
 
@@ -13,14 +13,18 @@ use super::Settings;
 ///  connect ─► head ──request──► busy ──last answer ends──► idle ──first byte──► head
 ///              │ head_ms_max      no limit here             │ idle_ms_max
 ///              ▼                                            ▼
-///             cut                                          closed
+///             cut                                          tired ──PARTING_MAX──► cut
 /// ```
+///
+/// A tired connection is asked to end (h2 says GOAWAY, so that no request is lost between the two sides); it is cut when
+/// it does not.
 ///
 /// On h2 bytes between requests do not begin a head (they may be pings), so the idle limit alone bounds it there.
 pub(super) struct Phase {
     head: Duration,
     idle: Duration,
     state: Mutex<State>,
+    parting: Notify,
 }
 
 struct State {
@@ -28,18 +32,22 @@ struct State {
     since: Instant,
     reading_head: bool,
     h2: bool,
-    stopping: bool,
+    /// Since when the connection is asked to end.
+    tired: Option<Instant>,
     /// The reader that waited while a request was in flight, and so set no alarm.
     waiting: Option<Waker>,
 }
+
+/// Time for a connection to end once it was asked to.
+const PARTING_MAX: Duration = Duration::from_secs(5);
 
 /// What to do with a connection whose time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It was in the middle of a head.
     Cut,
-    /// It was idle.
-    Close,
+    /// It was idle: ask it to end.
+    Tire,
 }
 
 impl Phase {
@@ -52,9 +60,10 @@ impl Phase {
                 since: Instant::now(),
                 reading_head: true,
                 h2: false,
-                stopping: false,
+                tired: None,
                 waiting: None,
             }),
+            parting: Notify::new(),
         }
     }
 
@@ -78,6 +87,15 @@ impl Phase {
         }
     }
 
+    /// Bytes went to the caller. hyper holds an answer's last megabytes after its request counts as done, so an HTTP/1
+    /// connection that is still being read from is not idle. (On h2 our own pings go out between requests.)
+    pub(super) fn told(&self) {
+        let mut state = self.state.lock();
+        if state.in_flight == 0 && !state.reading_head && !state.h2 {
+            state.since = Instant::now();
+        }
+    }
+
     /// The caller speaks h2.
     pub(super) fn speaks_h2(&self) {
         let mut state = self.state.lock();
@@ -86,9 +104,15 @@ impl Phase {
         state.since = Instant::now();
     }
 
-    /// No further request is wanted: an idle connection need not wait for its time.
-    pub(super) fn stop(&self) {
-        self.state.lock().stopping = true;
+    /// The connection should end: the one who drives it is told.
+    pub(super) fn tire(&self) {
+        self.state.lock().tired.get_or_insert_with(Instant::now);
+        self.parting.notify_one();
+    }
+
+    /// Waits until the connection should end.
+    pub(super) async fn tired(&self) {
+        self.parting.notified().await;
     }
 
     /// Whether a request is being answered.
@@ -104,10 +128,10 @@ impl Phase {
             None
         } else if state.reading_head {
             Some((state.since + self.head, Verdict::Cut))
-        } else if state.stopping {
-            Some((state.since, Verdict::Close))
+        } else if let Some(tired) = state.tired {
+            Some((tired.max(state.since) + PARTING_MAX, Verdict::Cut))
         } else {
-            Some((state.since + self.idle, Verdict::Close))
+            Some((state.since + self.idle, Verdict::Tire))
         }
     }
 }

@@ -190,15 +190,18 @@ impl AsyncRead for Wire {
             None => this.reading.silence(),
             Some((at, verdict)) => {
                 if this.reading.rings(at, context) {
-                    this.reader.lock().ended = true;
-                    return Poll::Ready(match verdict {
-                        // End of input: hyper closes an idle connection without complaint.
-                        Verdict::Close => Ok(()),
-                        Verdict::Cut => Err(io::Error::new(
-                            io::ErrorKind::TimedOut,
-                            "the request head did not arrive in time",
-                        )),
-                    });
+                    match verdict {
+                        // Whoever drives the connection ends it, and reads on meanwhile: look again when that time is over.
+                        Verdict::Tire => {
+                            this.phase.tire();
+                            context.waker().wake_by_ref();
+                        }
+                        Verdict::Cut => {
+                            this.reader.lock().ended = true;
+                            let why = "the caller took too long";
+                            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+                        }
+                    }
                 }
             }
         }
@@ -218,6 +221,9 @@ impl AsyncWrite for Wire {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         };
+        if let Poll::Ready(Ok(1..)) = progress {
+            this.phase.told();
+        }
         this.watch(progress, context)
     }
 
@@ -237,6 +243,9 @@ impl AsyncWrite for Wire {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         };
+        if let Poll::Ready(Ok(1..)) = progress {
+            this.phase.told();
+        }
         this.watch(progress, context)
     }
 

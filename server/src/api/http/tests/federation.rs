@@ -91,6 +91,19 @@ async fn a_node_without_a_name_gets_one() {
 }
 
 #[tokio::test]
+async fn a_nameless_registration_can_be_retried() {
+    let node = node().await;
+    let send = |key: &'static str| {
+        node.post("/federation/register", "{}")
+            .header("idempotency-key", key)
+            .send()
+    };
+    let (first, again, other) = (send("a").await.json(), send("a").await.json(), send("b").await.json());
+    assert_eq!(first["node_id"], again["node_id"], "the answer was lost, not the name");
+    assert_ne!(first["node_id"], other["node_id"]);
+}
+
+#[tokio::test]
 async fn a_caller_must_be_named_and_may_be_unknown() {
     let node = node().await;
     for path in ["/federation/contribute", "/federation/knowledge"] {
