@@ -1,9 +1,9 @@
 //! The bytes of one group: what one `append` writes and what recovery keeps or drops as a whole.
 //!
 //! ```text
-//!  0       4          8        12         16          24               32      36         40      41        48
-//!  ├ magic ┼ head CRC ┼ length ┼ body CRC ┼ first LSN ┼ synced_through ┼ count ┼ previous ┼ flags ┼ zero ×7 ┼ records… ┼ zero pad to 8 ┤
-//!                     └─────────── head CRC covers these, and the segment's salt ──────────────────────────┘└──── body CRC ───────┘
+//!  0       4          8        12         16          24               32      36         40      41     48
+//!  ├ magic ┼ head CRC ┼ length ┼ body CRC ┼ first LSN ┼ synced_through ┼ count ┼ previous ┼ flags ┼ zero ┼ records, zeros to 8 ┤
+//!                     └─────────── head CRC covers these, from the segment's salt on ─────────────────────┴ body CRC ───────────┘
 //!  record: │ body length u32 │ caller's header u8 │ body │
 //! ```
 //!

@@ -168,7 +168,7 @@ fn damaged(name: &str, offset: u64, from: Lsn, to: Lsn) -> Error {
     Error::Damaged(Damage {
         file: name.to_owned(),
         offset,
-        lost: from.0..=to.0,
+        lost: from.0..=to.max(from).0,
     })
 }
 

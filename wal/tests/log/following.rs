@@ -1,8 +1,14 @@
 //! Readers on other threads.
 
-#![allow(clippy::disallowed_methods, reason = "a test that needs threads")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test that needs threads and gives up some time"
+)]
 
-use std::thread;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use wal::{Error, Log, Lsn, Reader, Record, storage::Faulty};
 
@@ -10,12 +16,14 @@ use crate::{open, put, segment};
 
 /// Waits for the next record, as a caller does that is told of each sync.
 fn wait_for(reader: &mut Reader) -> wal::Entry {
-    loop {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(60) {
         match reader.next().unwrap() {
             Some(entry) => return entry,
             None => thread::yield_now(),
         }
     }
+    panic!("no record came after {}", reader.position());
 }
 
 #[test]
