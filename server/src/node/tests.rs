@@ -72,7 +72,9 @@ async fn ready(node: &Node) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_is_there_after_a_restart() {
     let place = tempfile::tempdir().unwrap();
-    let settings = settings(&place);
+    let mut settings = settings(&place);
+    // Only the stop itself may make the delivery durable.
+    settings.contribution.usage_flush_interval_ms = 3_600_000;
     let node = Node::start(&settings).await.unwrap();
     let name = node.name().to_owned();
     let answer = contribute(&node, "a", json!([{ "name": "Tea", "id": 1 }, { "name": "Coffee" }])).await;
