@@ -12,7 +12,6 @@
 //! The core is pure: [`clock`], [`crdt`], [`json`] and [`ledger`] read no clock, draw no chance, start no thread.
 //! [`store`] is the seam under them; only `store::rocks` names RocksDB. The engine refuses to know about HTTP, gRPC,
 //! peers and tokens.
-#![allow(missing_docs)] // skeleton
 
 pub mod clock;
 pub mod commit;

@@ -64,6 +64,11 @@ pub(crate) fn recover(settings: &Settings, environment: &Environment) -> Result<
             "an unacknowledged tail of the log was dropped"
         );
     }
+    if found.segments == 0 && applied > Lsn::ZERO {
+        return Err(OpenError::Refused(format!(
+            "the database holds records up to {applied}, but its log is gone, and with it every later record: put the folder of the log back (is its disk mounted?), or restore a backup into an empty data directory"
+        )));
+    }
     if found.last < applied {
         // Never so as long as every flush follows a sync. LSNs are not reused, so whoever follows the log sees a hole.
         tracing::error!(

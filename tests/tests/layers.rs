@@ -7,6 +7,10 @@
 //!  engine              wal
 //!  wal   proto         nobody of ours
 //! ```
+#![allow(
+    clippy::unwrap_used,
+    reason = "cargo's answers have the shape its documentation says"
+)]
 
 use std::{collections::BTreeSet, path::Path, process::Command};
 

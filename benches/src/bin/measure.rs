@@ -85,7 +85,10 @@ fn main() -> ExitCode {
 /// Durable puts through the door beside raw RocksDB, and how far RocksDB differs from itself in the same run.
 fn engine(repetitions: usize) -> Vec<Figure> {
     let directory = tempfile::tempdir().expect("a folder for temporary files");
-    let settings = engine_puts::Settings { rounds: repetitions, ..engine_puts::Settings::default() };
+    let settings = engine_puts::Settings {
+        rounds: repetitions,
+        ..engine_puts::Settings::default()
+    };
     let mut figures = Vec::new();
     for measured in engine_puts::run(directory.path(), &settings) {
         let writers = measured.writers;

@@ -80,8 +80,9 @@ impl Progress {
 
     /// Publishes what is both synced and applied. Never waits for those who watch.
     pub(super) fn publish(&self) {
-        let reached = Lsn(self.applied.load(Ordering::Acquire).min(self.log.synced().0));
         self.committed.send_if_modified(|committed| {
+            // Read under the watch's lock: of two threads that publish at once, the later one sees what both have done.
+            let reached = Lsn(self.applied.load(Ordering::Acquire).min(self.log.synced().0));
             let risen = reached > *committed;
             *committed = reached.max(*committed);
             risen

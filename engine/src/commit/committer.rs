@@ -189,7 +189,7 @@ impl Committer {
         }
         if let Some(completion) = completion {
             // The last batches were refused, so no group carries the answers: those before it must be applied first.
-            self.drain_applier();
+            self.drain_applier()?;
             self.progress.answer(completion, outcomes);
         }
         self.flush_if_due()
@@ -223,7 +223,7 @@ impl Committer {
                 Ok(before) => return Ok(Written::Group(merged, before)),
                 Err(error) => error,
             };
-            self.drain_applier();
+            self.drain_applier()?;
             self.merger.roll_back(&start);
             let refusal = match (error, admission) {
                 (wal::Error::Full(_), Admission::All | Admission::Nothing) => {
@@ -303,10 +303,16 @@ impl Committer {
     }
 
     /// Waits until everything sent is applied: only when a group could not be written, never in the ordinary course.
-    fn drain_applier(&mut self) {
-        while self.progress.applied_group() < self.sent && self.stop.reason().is_none() {
+    ///
+    /// When the applier failed meanwhile, what was sent will never be applied: nothing may be answered or merged over it.
+    fn drain_applier(&mut self) -> Result<(), String> {
+        while self.progress.applied_group() < self.sent {
+            if let Some(reason) = self.stop.reason() {
+                return Err(reason);
+            }
             std::thread::yield_now();
         }
+        Ok(())
     }
 
     fn flush_if_due(&mut self) -> Result<(), String> {

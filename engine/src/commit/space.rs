@@ -44,7 +44,12 @@ impl Space {
         hard_bytes: u64,
         reserve_bytes: u64,
     ) -> io::Result<Space> {
-        let has_reserve = storage.list()?.iter().any(|name| name == RESERVE);
+        let mut has_reserve = storage.list()?.iter().any(|name| name == RESERVE);
+        // Cut short while it was allocated, or of another size by the settings then: it would free too little.
+        if has_reserve && storage.open(RESERVE)?.length()? < reserve_bytes {
+            storage.remove(RESERVE)?;
+            has_reserve = false;
+        }
         let mut space = Space {
             storage,
             soft_bytes,

@@ -75,6 +75,17 @@ fn a_store_ahead_of_its_log_is_left_a_hole() {
 }
 
 #[test]
+fn a_store_whose_log_is_gone_is_refused() {
+    let mut node = Node::new("a");
+    write(&node.open(), put("k", "1"));
+    node.log = Faulty::new();
+    let Err(continuum_engine::OpenError::Refused(refusal)) = node.try_open() else {
+        panic!("records after the last flush are missing, and nobody was told");
+    };
+    assert!(refusal.contains("its log is gone"), "{refusal}");
+}
+
+#[test]
 fn damage_to_acknowledged_records_is_refused_with_the_place() {
     let node = Node::new("a");
     let engine = node.open();

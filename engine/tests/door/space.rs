@@ -48,6 +48,15 @@ fn under_the_hard_mark_deletes_and_reads_work_and_space_brings_writes_back() {
 }
 
 #[test]
+fn a_reserve_cut_short_is_allocated_anew() {
+    use wal::storage::Storage as _;
+    let node = node(64 << 20);
+    drop(node.log.create("reserve", 0).unwrap());
+    drop(node.open());
+    assert_eq!(node.log.open("reserve").unwrap().length().unwrap(), 64 << 10);
+}
+
+#[test]
 fn when_no_segment_fits_the_reserve_keeps_deletes_going() {
     // The first segment, the reserve, and not quite a second segment.
     let node = node((64 + 64 + 40) << 10);

@@ -27,8 +27,13 @@ fn service() -> Contribution {
     };
     let engine = Engine::open(engine::Settings::default(), environment).unwrap();
     let metrics = Metrics::new();
-    let sequencer =
-        Sequencer::start(engine.clone(), Arc::clone(&clock), consensus::Settings::default(), &metrics).unwrap();
+    let sequencer = Sequencer::start(
+        engine.clone(),
+        Arc::clone(&clock),
+        consensus::Settings::default(),
+        &metrics,
+    )
+    .unwrap();
     let settings = Settings {
         index_wait_max: Duration::from_millis(200),
         ..Settings::default()
@@ -42,7 +47,10 @@ fn node(name: &str) -> NodeId {
 
 fn concepts(names: &[&str]) -> Vec<PoolConcept> {
     let rules = engine::json::Anonymiser::default();
-    names.iter().map(|name| PoolConcept::new(json!({ "name": name }), &rules).unwrap()).collect()
+    names
+        .iter()
+        .map(|name| PoolConcept::new(json!({ "name": name }), &rules).unwrap())
+        .collect()
 }
 
 fn key(key: &str) -> Option<Idempotency> {
@@ -83,21 +91,40 @@ async fn what_was_paid_and_not_delivered_is_not_charged_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_at_its_limit_may_still_fetch_what_it_paid_for() {
     let service = service();
-    service.register(Some(node("a")), Some(TWILIGHT_CONSTANT), None).await.unwrap();
+    service
+        .register(Some(node("a")), Some(TWILIGHT_CONSTANT), None)
+        .await
+        .unwrap();
     service.contribute(node("a"), concepts(&["Tea"]), None).await.unwrap();
     let following = follow(&service);
     for _ in 0..49 {
         service.knowledge(node("a"), "tea", 1, 0.0, None).await.unwrap();
     }
     following.stop();
-    service.contribute(node("a"), concepts(&["Coffee"]), None).await.unwrap();
-    assert!(matches!(service.knowledge(node("a"), "coffee", 1, 0.0, None).await, Err(Error::Behind)));
+    service
+        .contribute(node("a"), concepts(&["Coffee"]), None)
+        .await
+        .unwrap();
+    assert!(matches!(
+        service.knowledge(node("a"), "coffee", 1, 0.0, None).await,
+        Err(Error::Behind)
+    ));
     assert_eq!(consumed(&service), 50.0);
     assert_eq!(service.limited(&node("a"), Limited::Knowledge).unwrap(), None);
     let _following = follow(&service);
-    assert_eq!(service.knowledge(node("a"), "coffee", 1, 0.0, None).await.unwrap().len(), 1);
+    assert_eq!(
+        service
+            .knowledge(node("a"), "coffee", 1, 0.0, None)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     let refused = service.knowledge(node("a"), "coffee", 1, 0.0, None).await;
-    assert!(matches!(refused, Err(Error::Refused(Refusal::RateLimited { .. }))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::Refused(Refusal::RateLimited { .. }))),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,7 +137,14 @@ async fn a_key_in_flight_is_told_so_and_its_retry_is_free() {
     assert!(matches!(first, Err(Error::Behind)), "{first:?}");
     assert!(matches!(second, Err(Error::InFlight)), "{second:?}");
     let _following = follow(&service);
-    assert_eq!(service.knowledge(node("a"), "tea", 10, 0.0, key("k")).await.unwrap().len(), 1);
+    assert_eq!(
+        service
+            .knowledge(node("a"), "tea", 10, 0.0, key("k"))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
     assert_eq!(consumed(&service), 1.0);
 }
 
@@ -118,10 +152,16 @@ async fn a_key_in_flight_is_told_so_and_its_retry_is_free() {
 async fn deliveries_count_at_once_and_survive_in_the_engine() {
     let service = service();
     let _following = follow(&service);
-    service.contribute(node("a"), concepts(&["Tea", "Green tea"]), None).await.unwrap();
+    service
+        .contribute(node("a"), concepts(&["Tea", "Green tea"]), None)
+        .await
+        .unwrap();
     for usage in 0..3 {
         let delivered = service.knowledge(node("a"), "tea", 10, 0.0, None).await.unwrap();
-        assert_eq!(delivered.iter().map(|one| one.usage).collect::<Vec<_>>(), [usage, usage]);
+        assert_eq!(
+            delivered.iter().map(|one| one.usage).collect::<Vec<_>>(),
+            [usage, usage]
+        );
         service.0.usage.flush().await.unwrap();
     }
     let counts = service.0.engine.usage_page(None, 10).unwrap();
@@ -148,5 +188,8 @@ async fn limits_are_put_into_force_once() {
     assert_eq!(ledger::limits(service.0.engine.view()).unwrap(), changed.limits);
     service.contribute(node("a"), concepts(&["Tea"]), None).await.unwrap();
     let refused = service.contribute(node("a"), concepts(&["Coffee"]), None).await;
-    assert!(matches!(refused, Err(Error::Refused(Refusal::RateLimited { limit: 1, .. }))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::Refused(Refusal::RateLimited { limit: 1, .. }))),
+        "{refused:?}"
+    );
 }

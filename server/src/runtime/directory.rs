@@ -75,7 +75,16 @@ impl Directory {
     /// # Errors
     /// When it cannot be made, is not writable, or another process holds it.
     pub fn open(path: &Path) -> Result<Directory, Error> {
+        let absent: Vec<&Path> = path.ancestors().skip(1).take_while(|above| !above.exists()).collect();
         fs::create_dir_all(path).map_err(failed("create the data directory", path))?;
+        // A power cut must not take away what was just made, nor what a start cut short made: each stands in its parent.
+        for made in std::iter::once(path).chain(absent) {
+            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = parent.unwrap_or(Path::new("."));
+            File::open(parent)
+                .and_then(|parent| parent.sync_all())
+                .map_err(failed("sync the directory that holds the data directory,", parent))?;
+        }
         let path = path.canonicalize().map_err(failed("find the data directory", path))?;
         let lock_path = path.join(LOCK_FILE);
         let mut options = OpenOptions::new();

@@ -151,7 +151,9 @@ impl Service {
                     "required here, where concurrent values must not vanish unread: read the key and pass its context";
                 return Err(Refused::field("context", "CONTEXT_REQUIRED", rule));
             }
-            (None, _) => Supersede::All,
+            // What was not there when this looked stays: a put acknowledged meanwhile was read by nobody.
+            (None, None) => Supersede::Seen(before.context.clone()),
+            (None, Some(_)) => Supersede::All,
         };
         let after = self.commit(&namespace, key, Operation::Delete, supersede).await?;
         let deleted = before.entries.keys().any(|dot| !after.entries.contains_key(dot));
