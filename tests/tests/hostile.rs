@@ -27,6 +27,7 @@ fn named(text: &str) -> Vec<u8> {
 }
 
 /// Bodies of a contribution, and the statuses each may be answered with.
+#[allow(clippy::too_many_lines, reason = "one table, easier to read whole")]
 fn bodies() -> Vec<(&'static str, Vec<u8>, &'static [u16])> {
     let long = "x".repeat(65 * 1024);
     vec![
@@ -200,7 +201,8 @@ async fn hostile_names_and_heads_are_refused() {
     let node = Node::start().await;
     let good = named("\"a\"");
     let long = "n".repeat(257);
-    let heads: [(&str, Vec<(&str, &str)>, &[u16]); 6] = [
+    type Head<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a [u16]);
+    let heads: [Head<'_>; 6] = [
         ("no member", vec![JSON], &[401]),
         ("an empty member", vec![JSON, ("x-node-id", "")], &[401]),
         ("a long member", vec![JSON, ("x-node-id", &long)], &[422]),

@@ -16,7 +16,7 @@
 //! | `grpc.health.v1.Health` | the node's readiness, for `""` and each service |
 //! | `grpc.reflection.v1` and `v1alpha` | all of the above, described |
 //!
-//! The .proto files are the contract; every limit they name is a constant in [`fields`]. The face keeps no state, starts no
+//! The .proto files are the contract; every limit they name is a constant in `fields`. The face keeps no state, starts no
 //! task and refuses to know who calls, which port it listens on and where the token key is kept.
 
 mod concepts;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariants:
-//! - Every refusal is a [`problem::Problem`], rendered in one place; every refusal of a lower row has one line in `refusals`.
+//! - Every refusal is a `problem::Problem`, rendered in one place; every refusal of a lower row has one line in `refusals`.
 //! - A refused request costs nothing: what can be refused here is refused before anything is proposed.
 //! - Concepts leave as they are stored, byte for byte.
 //!
