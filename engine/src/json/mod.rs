@@ -7,13 +7,13 @@
 //! ```
 //!
 //! Invariants:
-//! - What [`parse`] lets through is safe for every later reader: valid UTF-8, at most [`DEPTH_MAX`] levels, no duplicate
+//! - What [`parse()`] lets through is safe for every later reader: valid UTF-8, at most [`DEPTH_MAX`] levels, no duplicate
 //!   keys, no lone surrogates, no NUL, every number within the range of a double. Time is linear in the body.
 //! - Number text and key order stay as sent; only the canonical form normalises them.
 //! - Equal values have equal canonical forms, whatever their key order and number spelling; list order, case and white
 //!   space inside strings matter.
 //!
-//! Stored text is read back with [`parse`] and nothing else: `serde_json`'s own reader gives the key
+//! Stored text is read back with [`parse()`] and nothing else: `serde_json`'s own reader gives the key
 //! `$serde_json::private::Number` a meaning under `arbitrary_precision`.
 //!
 //! This module refuses to know what a concept, a pool or an HTTP status is.

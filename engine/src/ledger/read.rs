@@ -62,7 +62,7 @@ pub fn standing(view: &dyn View, node: &NodeId) -> Result<Standing, Error> {
 }
 
 /// The refusal that a request of `node` would meet now, from what this view holds. The decision itself is
-/// [`super::apply`]'s: a view that lags can only let too many through to it.
+/// [`super::apply()`]'s: a view that lags can only let too many through to it.
 ///
 /// # Errors
 /// When the store fails.
