@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 const FILE_SYSTEM_BYTES: u64 = 256 * 1024 * 1024;
 /// What somebody else left on the disk, and removes in the end.
-const BALLAST_BYTES: u64 = 80 * 1024 * 1024;
+const BALLAST_BYTES: u64 = 40 * 1024 * 1024;
 const RECOVERED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A file system of its own, unmounted at the end.
@@ -114,13 +114,14 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     };
     let ballast_path = disk.path().join("ballast");
     ballast(&ballast_path, BALLAST_BYTES);
-    // Marks that fit a disk this small; the defaults would refuse from the start.
+    // Marks that fit a disk this small; the defaults would refuse from the start. Under the hard mark a compaction must
+    // still find room for all that it rewrites, which is at most what the pool has grown to until then.
     let launch = Launch::new()
         .data(disk.path().join("data"))
         .argument("--storage-segment-bytes=16MiB")
-        .argument("--storage-flush-log-bytes=16MiB")
-        .argument("--storage-free-soft-bytes=64MiB")
-        .argument("--storage-free-hard-bytes=32MiB");
+        .argument("--storage-flush-log-bytes=8MiB")
+        .argument("--storage-free-soft-bytes=96MiB")
+        .argument("--storage-free-hard-bytes=80MiB");
     let mut node = launch.start().await;
     let mut namespace = Namespace::create(&node, "kept").await;
     for number in 0..20 {
