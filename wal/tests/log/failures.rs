@@ -86,6 +86,31 @@ fn what_recovery_keeps_after_a_failed_sync_is_durable_then() {
     }
 }
 
+/// The same at every sync there is, those of a rotation included: the process dies, its successor goes on with what the
+/// kernel shows, and only then the power fails.
+#[test]
+fn what_follows_a_recovery_after_a_failed_sync_is_durable_too() {
+    for allowed in 0..60 {
+        let storage = Faulty::new();
+        let (mut log, _) = open(&storage).unwrap();
+        storage.fail_syncs_after(allowed);
+        put_until_failure(&mut log);
+        drop(log);
+        storage.heal();
+        let (mut log, _) = open(&storage).unwrap();
+        let last = put(&mut log, b"after the recovery");
+        for seed in 0..20 {
+            let (log, report) =
+                open(&storage.copy().power_cut(seed)).unwrap_or_else(|error| panic!("{allowed}: {error}"));
+            assert_eq!(
+                (report.last, bodies(&log).len() as u64),
+                (last, last.0),
+                "sync {allowed}, seed {seed}"
+            );
+        }
+    }
+}
+
 #[test]
 fn after_a_failed_write_nothing_is_acknowledged() {
     for allowed in 0..40 {

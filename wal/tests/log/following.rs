@@ -6,13 +6,14 @@
 )]
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use wal::{Error, Log, Lsn, Reader, Record, storage::Faulty};
+use wal::{Error, Log, Lsn, Reader, Record, Settings, storage::Faulty};
 
-use crate::{open, put, segment};
+use crate::{open, put, segment, small};
 
 /// Waits for the next record, as a caller does that is told of each sync.
 fn wait_for(reader: &mut Reader) -> wal::Entry {
@@ -124,6 +125,34 @@ fn a_reader_begins_at_any_lsn() {
         assert_eq!(reader.next().unwrap(), None);
     }
     assert_eq!(log.reader(Lsn(last.0 + 10)).unwrap().next().unwrap(), None);
+}
+
+/// In segments of real size a reader starts from places kept in memory, made while writing or while opening.
+#[test]
+fn a_reader_begins_at_any_lsn_of_a_large_segment() {
+    let settings = Settings {
+        segment_bytes: 4 << 20,
+        group_bytes_max: 1 << 20,
+        ..small()
+    };
+    let storage = Faulty::new();
+    let (mut log, _) = Log::open(Arc::new(storage.clone()), settings.clone(), b"test").unwrap();
+    for number in 0..160_u8 {
+        log.append(&[Record {
+            header: number,
+            body: &vec![number; 40_000],
+        }])
+        .unwrap();
+    }
+    let last = log.sync().unwrap();
+    let check = |log: &Log| {
+        for after in 0..last.0 {
+            let entry = log.reader(Lsn(after)).unwrap().next().unwrap().unwrap();
+            assert_eq!((entry.lsn, entry.header), (Lsn(after + 1), after as u8));
+        }
+    };
+    check(&log);
+    check(&Log::open(Arc::new(storage), settings, b"test").unwrap().0);
 }
 
 #[test]
