@@ -74,6 +74,11 @@ pub const SYNC_SECONDS: Metric = histogram(
 );
 /// Bytes waiting for the committer.
 pub const ENGINE_QUEUE: Metric = gauge("continuum_engine_queue_bytes", "Bytes of writes waiting for the log.");
+/// A clock that ran ahead once.
+pub const LEDGER_AHEAD: Metric = gauge(
+    "continuum_ledger_ahead_seconds",
+    "How far ledger time, which never goes back, is ahead of this machine's clock; hourly limits stand still until the clock has caught up.",
+);
 /// Commands decided.
 pub const COMMANDS: Metric = counter("continuum_sequencer_commands_total", "Commands decided by the ledger.");
 /// Commands decided together.
@@ -155,6 +160,7 @@ pub const ALL: &[Metric] = &[
     LOG_BYTES,
     SYNC_SECONDS,
     ENGINE_QUEUE,
+    LEDGER_AHEAD,
     COMMANDS,
     COMMAND_BATCH,
     COMMAND_QUEUE,

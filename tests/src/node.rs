@@ -256,6 +256,31 @@ impl Node {
         }
     }
 
+    /// Waits until the search index holds what the pool held at start: a node is ready before, and knowledge has to wait.
+    ///
+    /// # Panics
+    /// When it is not built within [`READY_WITHIN`].
+    pub async fn wait_searchable(&mut self) {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let answer = self
+                .client()
+                .get("/readyz?verbose")
+                .await
+                .expect("a ready node answers")
+                .ok();
+            let checks = answer["checks"].as_array().expect("a list of checks");
+            if checks
+                .iter()
+                .any(|check| check["name"] == "search_built" && check["status"] == "ok")
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no index after {READY_WITHIN:?}: {answer}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// How the process ended, if it has.
     ///
     /// # Panics

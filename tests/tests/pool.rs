@@ -190,6 +190,7 @@ async fn the_whole_of_wordnet_is_contributed_and_found() {
             // Half of the way through, the index is built anew from the database, and usage counts are read back.
             assert!(node.stop(Duration::from_secs(5)).await.success());
             node.restart().await;
+            node.wait_searchable().await;
         }
         let mut reader = Member::new(&node, format!("reader {number}"));
         for query in share {

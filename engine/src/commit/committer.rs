@@ -133,8 +133,9 @@ impl Committer {
     /// What stops the engine: nothing after it may be acknowledged.
     pub(super) fn run(mut self) -> Result<Log, String> {
         loop {
-            let unanswered = usize::try_from(self.taken - self.progress.answered()).unwrap_or(usize::MAX);
-            match self.queue.take(self.sync_by, &mut self.gather, unanswered) {
+            let (taken, progress) = (self.taken, &self.progress);
+            let unanswered = || usize::try_from(taken - progress.answered()).unwrap_or(usize::MAX);
+            match self.queue.take(self.sync_by, &mut self.gather, &unanswered) {
                 Work::Round(filling) => self.commit(filling)?,
                 Work::Late => self.sync()?,
                 Work::Flushed(flushed) => self.retire(flushed)?,

@@ -6,12 +6,15 @@
 //!
 //! ```text
 //!  expected   the most callers lately seen at once (waiting or unanswered), halved whenever the wait was in vain
-//!  wait       until 7/8 of them are queued, or half a sync has passed
+//!  wait       until 7/8 of them are queued, or half a sync has passed, 5 ms at most
 //! ```
 //!
 //! One caller alone, or callers that do not come back, wait a few times in vain and then not at all.
 
 use std::time::Duration;
+
+/// A disk that hung for a while must not teach the committer to wait as long.
+const WAIT_MAX: Duration = Duration::from_millis(5);
 
 /// What the committer has seen of its callers and of the disk.
 #[derive(Debug, Default)]
@@ -35,7 +38,7 @@ impl Gather {
     pub(super) fn wait(&mut self, queued: usize, unanswered: usize) -> Option<(usize, Duration)> {
         self.expected = self.expected.max(queued + unanswered);
         let target = self.expected * 7 / 8;
-        (queued < target).then_some((target, self.sync / 2))
+        (queued < target).then_some((target, (self.sync / 2).min(WAIT_MAX)))
     }
 
     /// The wait has ended with `queued` batches waiting; `in_vain` when its time had passed.
@@ -63,6 +66,13 @@ mod tests {
         assert_eq!(gather.wait(3, 61), Some((56, Duration::from_millis(2))));
         gather.waited(60, false);
         assert_eq!(gather.wait(60, 4), None);
+    }
+
+    #[test]
+    fn a_disk_that_hung_is_not_waited_for_as_long() {
+        let mut gather = after_syncs_of(2_000);
+        assert_eq!(gather.wait(64, 0), None);
+        assert_eq!(gather.wait(3, 61), Some((56, WAIT_MAX)));
     }
 
     #[test]

@@ -102,7 +102,8 @@ impl Queue {
         last.bytes += bytes;
         last.batches.push(batch);
         let pending = Pending::queued(Arc::clone(last.completion.round()), last.batches.len() - 1);
-        let wake = state.batches >= state.wake_at;
+        // A second round means that the first is full: it will not grow any more.
+        let wake = state.batches >= state.wake_at || state.rounds.len() > 1;
         drop(state);
         if wake {
             self.arrived.notify_one();
@@ -110,16 +111,16 @@ impl Queue {
         pending
     }
 
-    /// Waits for work, no longer than to `deadline`; a round may wait for company, as `gather` decides, while
-    /// `unanswered` batches are on their way.
-    pub(super) fn take(&self, deadline: Option<Instant>, gather: &mut Gather, unanswered: usize) -> Work {
+    /// Waits for work, no longer than to `deadline`; a round may wait for company, as `gather` decides. `unanswered` tells
+    /// how many batches are on their way now.
+    pub(super) fn take(&self, deadline: Option<Instant>, gather: &mut Gather, unanswered: &dyn Fn() -> usize) -> Work {
         let mut state = self.state.lock();
         loop {
             if let Some(flushed) = state.flushed.take() {
                 return Work::Flushed(flushed);
             }
             if !state.rounds.is_empty() {
-                self.gather(&mut state, gather, unanswered);
+                self.gather(&mut state, gather, deadline, unanswered);
                 if let Some(round) = state.rounds.pop_front() {
                     state.bytes -= round.bytes;
                     state.batches -= round.batches.len();
@@ -142,17 +143,23 @@ impl Queue {
     }
 
     /// Lets the first round grow. Not one that asks for no sync, and not one that is full already.
-    fn gather(&self, state: &mut MutexGuard<'_, State>, gather: &mut Gather, unanswered: usize) {
+    fn gather(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        gather: &mut Gather,
+        deadline: Option<Instant>,
+        unanswered: &dyn Fn() -> usize,
+    ) {
         let may_grow = |state: &State| {
             state.rounds.len() == 1 && state.rounds[0].synced && state.closed.is_none() && state.flushed.is_none()
         };
         if !may_grow(state) {
             return;
         }
-        let Some((target, longest)) = gather.wait(state.batches, unanswered) else {
+        let Some((target, longest)) = gather.wait(state.batches, unanswered()) else {
             return;
         };
-        let until = after(longest);
+        let until = deadline.map_or(after(longest), |deadline| deadline.min(after(longest)));
         let mut in_vain = false;
         while state.batches < target && may_grow(state) && !in_vain {
             state.wake_at = target;

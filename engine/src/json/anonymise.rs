@@ -10,7 +10,7 @@ const PREFIXES: [&str; 2] = ["user_", "tenant_"];
 const SUFFIXES: [&str; 2] = ["_at", "_time"];
 
 /// The rules, compared case-sensitively. They can be added to and never cut: every instance holds the built-in ones.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anonymiser {
     names: Vec<String>,
     prefixes: Vec<String>,

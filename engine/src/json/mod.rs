@@ -33,7 +33,7 @@ use sha2::{Digest, Sha256};
 
 pub use anonymise::{Anonymiser, RuleError};
 pub use canonical::{canonical, canonical_number};
-pub use parse::{DEPTH_MAX, ParseError, Position, parse};
+pub use parse::{DEPTH_MAX, Located, PLACE_STEPS_MAX, ParseError, Position, parse, parse_located};
 pub use text::{Text, Texts, fold, fold_into, texts};
 
 /// SHA-256 of the canonical JSON of an anonymised concept. Shown and parsed as 64 lower-case hexadecimal digits.

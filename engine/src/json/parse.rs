@@ -73,35 +73,92 @@ pub enum ParseError {
     },
 }
 
+/// A fault, and the value it was found in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// What is wrong.
+    pub error: ParseError,
+    /// Such as `concepts[3].name`, from the outside in, at most [`PLACE_STEPS_MAX`] steps; empty when the fault lies in no
+    /// list and no object.
+    pub place: String,
+}
+
+/// Steps of a [`Located::place`].
+pub const PLACE_STEPS_MAX: usize = 4;
+
 /// Reads one JSON value that fills `body` but for white space.
 ///
 /// # Errors
 /// The first fault found; see [`ParseError`].
 pub fn parse(body: &[u8]) -> Result<Value, ParseError> {
-    let text = std::str::from_utf8(body).map_err(|error| ParseError::NotUtf8 {
-        offset: error.valid_up_to(),
+    parse_located(body).map_err(|located| located.error)
+}
+
+/// The same as [`parse`], for a body whose sender is told where the fault lies.
+///
+/// # Errors
+/// The first fault found.
+pub fn parse_located(body: &[u8]) -> Result<Value, Located> {
+    let nowhere = |error| Located {
+        error,
+        place: String::new(),
+    };
+    let text = std::str::from_utf8(body).map_err(|error| {
+        nowhere(ParseError::NotUtf8 {
+            offset: error.valid_up_to(),
+        })
     })?;
     let mut reader = Reader {
         text,
         bytes: body,
         at: 0,
+        inside_out: Vec::new(),
     };
     reader.skip_white_space();
-    let value = reader.value(0)?;
+    let value = reader.value(0).map_err(|error| Located {
+        error,
+        place: place(&reader.inside_out),
+    })?;
     reader.skip_white_space();
     if reader.at < body.len() {
-        return Err(reader.malformed("the end of the body"));
+        return Err(nowhere(reader.malformed("the end of the body")));
     }
     Ok(value)
 }
 
-/// Characters of a duplicate key that an error repeats.
+/// Characters of a key that an error repeats.
 const KEY_SHOWN_MAX: usize = 64;
+
+/// One step into a body.
+enum Step {
+    Field(String),
+    Item(usize),
+}
+
+fn place(inside_out: &[Step]) -> String {
+    let mut place = String::new();
+    for step in inside_out.iter().rev().take(PLACE_STEPS_MAX) {
+        match step {
+            Step::Field(name) => {
+                place.push_str(if place.is_empty() { "" } else { "." });
+                place.push_str(name);
+            }
+            Step::Item(index) => place.push_str(&format!("[{index}]")),
+        }
+    }
+    place
+}
+
+fn cut(key: &str) -> String {
+    key.chars().take(KEY_SHOWN_MAX).collect()
+}
 
 struct Reader<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// Once a fault was found: the way to it, the last step first.
+    inside_out: Vec<Step>,
 }
 
 impl Reader<'_> {
@@ -133,9 +190,8 @@ impl Reader<'_> {
             }
             let key = self.string()?;
             if fields.contains_key(&key) {
-                let key = key.chars().take(KEY_SHOWN_MAX).collect();
                 return Err(ParseError::DuplicateKey {
-                    key,
+                    key: cut(&key),
                     position: self.position(key_at),
                 });
             }
@@ -144,7 +200,9 @@ impl Reader<'_> {
                 return Err(self.malformed("expected ':' after a key"));
             }
             self.skip_white_space();
-            let value = self.value(depth + 1)?;
+            let value = self
+                .value(depth + 1)
+                .inspect_err(|_| self.inside_out.push(Step::Field(cut(&key))))?;
             fields.insert(key, value);
             self.skip_white_space();
             if self.eat(b'}') {
@@ -164,7 +222,11 @@ impl Reader<'_> {
         }
         loop {
             self.skip_white_space();
-            items.push(self.value(depth + 1)?);
+            let index = items.len();
+            let item = self
+                .value(depth + 1)
+                .inspect_err(|_| self.inside_out.push(Step::Item(index)))?;
+            items.push(item);
             self.skip_white_space();
             if self.eat(b']') {
                 return Ok(Value::Array(items));

@@ -299,6 +299,17 @@ fn folding_is_simple_and_covers_scripts() {
 }
 
 #[test]
+fn a_fault_is_told_with_the_value_it_stands_in() {
+    let place = |body: &str| parse_located(body.as_bytes()).unwrap_err().place;
+    assert_eq!(place(r#"{"concepts":[{"a":1},{"name":1e400}]}"#), "concepts[1].name");
+    assert_eq!(place(r#"{"concepts":[{"a":1,"a":2}]}"#), "concepts[0]");
+    assert_eq!(place(r#"[[[[[["\u0000"]]]]]]"#), "[0][0][0][0]", "cut");
+    assert_eq!(place(&format!(r#"{{"{}":x}}"#, "k".repeat(100))), "k".repeat(64), "cut");
+    assert_eq!(place("nul"), "");
+    assert_eq!(place(r#"{"concepts":[]} x"#), "");
+}
+
+#[test]
 fn hash_text_is_strict() {
     let hash = ContentHash([0xab; 32]);
     assert_eq!(hash.to_string().parse(), Ok(hash));

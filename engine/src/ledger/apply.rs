@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{
-    Command, Limited, Limits, NodeId, Outcome, PoolConcept, Proposal, Refusal,
+    Command, Decision, Limited, Limits, NodeId, Outcome, PoolConcept, Proposal, Refusal,
     account::{self, Standing},
     audit, idempotency, namespaces,
     overlay::{Overlay, Records},
@@ -39,7 +39,11 @@ pub(super) enum Verdict {
 /// # Errors
 /// Only when the store fails or holds what it should not: no decision was made, `overlay` is to be dropped and the node
 /// must stop, for other voters may have decided.
-pub fn apply(overlay: &mut Overlay<'_>, proposal: Proposal) -> Result<Outcome, Error> {
+pub fn apply(overlay: &mut Overlay<'_>, proposal: Proposal) -> Result<Decision, Error> {
+    let first = |outcome| Decision {
+        outcome,
+        repeated: false,
+    };
     let Proposal {
         at,
         idempotency,
@@ -47,9 +51,9 @@ pub fn apply(overlay: &mut Overlay<'_>, proposal: Proposal) -> Result<Outcome, E
     } = proposal;
     let now = ledger_time(overlay)?.max(at);
     if let Some(idempotency) = &idempotency
-        && let Some(outcome) = idempotency::recall(overlay, idempotency, &command, now)?
+        && let Some(decision) = idempotency::recall(overlay, idempotency, &command, now)?
     {
-        return Ok(outcome);
+        return Ok(decision);
     }
     let verdict = match command {
         Command::Register { node, verified } => register(overlay, now, &node, verified)?,
@@ -60,7 +64,7 @@ pub fn apply(overlay: &mut Overlay<'_>, proposal: Proposal) -> Result<Outcome, E
         Command::SetNamespacePolicy { name, strategy } => namespaces::set_policy(overlay, name, strategy)?,
     };
     let (recorded, audited) = match verdict {
-        Verdict::Refused(refusal) => return Ok(Outcome::Refused(refusal)),
+        Verdict::Refused(refusal) => return Ok(first(Outcome::Refused(refusal))),
         Verdict::Accepted { recorded, audited } => (recorded, audited),
     };
     let head = Head {
@@ -73,7 +77,7 @@ pub fn apply(overlay: &mut Overlay<'_>, proposal: Proposal) -> Result<Outcome, E
     if let Some(idempotency) = idempotency {
         idempotency::remember(overlay, idempotency, now, recorded.clone(), idempotency::BOUNDS)?;
     }
-    Ok(outcome(recorded))
+    Ok(first(outcome(recorded)))
 }
 
 /// The outcome that was recorded.

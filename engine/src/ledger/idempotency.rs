@@ -4,7 +4,7 @@
 //! [`EXPIRED_PER_COMMAND`] steps of it, more than it adds.
 
 use super::{
-    Command, Idempotency, Outcome, Refusal,
+    Command, Decision, Idempotency, Outcome, Refusal,
     apply::outcome,
     overlay::{Overlay, Records},
 };
@@ -30,20 +30,24 @@ pub(super) const BOUNDS: Bounds = Bounds {
 
 const EXPIRED_PER_COMMAND: usize = 2;
 
-/// The outcome that is repeated (or the refusal of a reused key); `None` when the command is new.
+/// The decision that is repeated (or the refusal of a reused key); `None` when the command is new.
 pub(super) fn recall(
     overlay: &Overlay<'_>,
     idempotency: &Idempotency,
     command: &Command,
     now: Timestamp,
-) -> Result<Option<Outcome>, Error> {
+) -> Result<Option<Decision>, Error> {
     let Idempotency { caller, key, body } = idempotency;
     let answered: Option<Answered> = overlay.record(Family::Requests, &requests::answered(caller, key))?;
     Ok(answered.filter(|answered| !expired(answered.at, now)).map(|answered| {
-        if answered.body == *body && answers(&answered.outcome, command) {
-            outcome(answered.outcome)
-        } else {
-            Outcome::Refused(Refusal::KeyReused)
+        let repeated = answered.body == *body && answers(&answered.outcome, command);
+        Decision {
+            outcome: if repeated {
+                outcome(answered.outcome)
+            } else {
+                Outcome::Refused(Refusal::KeyReused)
+            },
+            repeated,
         }
     }))
 }

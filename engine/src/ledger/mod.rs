@@ -54,7 +54,7 @@ pub use namespaces::{NAMESPACE_NAME_BYTES_MAX, NAMESPACES_MAX};
 pub use overlay::Overlay;
 pub use read::{
     Attribution, PoolEntry, PoolStats, attribution, contribution_events, limited, limits, namespace, namespaces,
-    pool_entries, pool_stats, standing,
+    pool_entries, pool_stats, standing, time,
 };
 
 /// Consumed requests below which the gate stands open to everybody.
@@ -219,6 +219,15 @@ pub enum Limited {
     Contribute,
     /// Knowledge requests.
     Knowledge,
+}
+
+/// What came of a proposal, and whether it came of it before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Told again under its idempotency key: nothing was done or written this time.
+    pub repeated: bool,
 }
 
 /// What came of a proposal.

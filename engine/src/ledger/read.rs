@@ -74,6 +74,14 @@ pub fn limited(view: &dyn View, node: &NodeId, kind: Limited, now: Timestamp) ->
         .err())
 }
 
+/// Ledger time: the latest proposer's time seen so far, 0 before the first accepted command.
+///
+/// # Errors
+/// When the store fails.
+pub fn time(view: &dyn View) -> Result<Timestamp, Error> {
+    ledger_time(view)
+}
+
 /// The limits in force.
 ///
 /// # Errors

@@ -34,6 +34,8 @@ const EX_TEMPFAIL: u8 = 75;
 /// The configuration is wrong.
 const EX_CONFIG: u8 = 78;
 
+/// gRPC and HTTP, each with its own connections.
+const FACES: u64 = 2;
 /// Descriptors the database and the log need beside the connections.
 const FILES_BESIDE_CONNECTIONS: u64 = 512;
 
@@ -281,7 +283,7 @@ fn serve(effective: &Effective) -> Result<(), Failure> {
         );
     }
     let open_files = process::raise_open_files();
-    let wanted = u64::from(settings.http.connections_max) + FILES_BESIDE_CONNECTIONS;
+    let wanted = FACES * u64::from(settings.http.connections_max) + FILES_BESIDE_CONNECTIONS;
     if open_files < wanted {
         tracing::warn!(
             open_files,

@@ -108,6 +108,12 @@ pub struct Contribution {
     pub index_wait_ms_max: u64,
     /// Usage counts are made durable this often.
     pub usage_flush_interval_ms: u64,
+    /// Field names dropped from contributed concepts besides the built-in ones.
+    pub anonymise_names: Vec<String>,
+    /// Prefixes of such names.
+    pub anonymise_prefixes: Vec<String>,
+    /// Suffixes of such names.
+    pub anonymise_suffixes: Vec<String>,
 }
 
 impl Default for Contribution {
@@ -119,6 +125,9 @@ impl Default for Contribution {
             queue_wait_ms_max: 30_000,
             index_wait_ms_max: 1_000,
             usage_flush_interval_ms: 1_000,
+            anonymise_names: Vec::new(),
+            anonymise_prefixes: Vec::new(),
+            anonymise_suffixes: Vec::new(),
         }
     }
 }

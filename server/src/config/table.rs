@@ -71,7 +71,7 @@ macro_rules! row {
 
 /// The table.
 #[rustfmt::skip] // one setting reads as one entry
-pub static ROWS: [Row; 38] = [
+pub static ROWS: [Row; 41] = [
     row!("node_id", "CONTINUUM_NODE_ID", "node-id", node.id,
         "Name of this node; without it one is generated at first start and kept in the data directory",
         alias "NODE_ID"),
@@ -111,6 +111,12 @@ pub static ROWS: [Row; 38] = [
         "How long a knowledge request waits for the search index before it is told to retry"),
     row!("contribution.usage_flush_interval_ms", "CONTINUUM_CONTRIBUTION_USAGE_FLUSH_INTERVAL_MS", "contribution-usage-flush-interval-ms", contribution.usage_flush_interval_ms,
         "How often usage counts are made durable"),
+    row!("contribution.anonymise_names", "CONTINUUM_CONTRIBUTION_ANONYMISE_NAMES", "contribution-anonymise-names", contribution.anonymise_names,
+        "Fields dropped from contributed concepts besides the built-in ones; the same on every node, for what is left decides whether two concepts are one"),
+    row!("contribution.anonymise_prefixes", "CONTINUUM_CONTRIBUTION_ANONYMISE_PREFIXES", "contribution-anonymise-prefixes", contribution.anonymise_prefixes,
+        "Also drop fields whose names begin so"),
+    row!("contribution.anonymise_suffixes", "CONTINUUM_CONTRIBUTION_ANONYMISE_SUFFIXES", "contribution-anonymise-suffixes", contribution.anonymise_suffixes,
+        "Also drop fields whose names end so"),
     row!("http.connections_max", "CONTINUUM_HTTP_CONNECTIONS_MAX", "http-connections-max", http.connections_max,
         "Connections served at once by each face, HTTP and gRPC"),
     row!("http.connections_per_address_max", "CONTINUUM_HTTP_CONNECTIONS_PER_ADDRESS_MAX", "http-connections-per-address-max", http.connections_per_address_max,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  register, contribute ──────────────► Sequencer::propose ─► Outcome ─► plain values
-//!  knowledge ─► propose(Consume) ─► wait for the index (≤ 1 s) ─► query ─► texts from the engine ─► Delivered
+//!  knowledge ─► propose(Consume) ─► wait for the index (≤ 1 s) ─► query ─► Delivered
 //!                                                                   └► usage: index at once, engine in batches
 //!  status, limited, stats ────────────► applied state
 //! ```
@@ -27,8 +27,8 @@ use std::{sync::Arc, time::Duration};
 use engine::{
     CommitError, Engine,
     clock::{Clock, Timestamp},
-    json::ContentHash,
-    ledger::{self, Command, Idempotency, Limited, Limits, NodeId, Outcome, PoolConcept, Refusal, Standing},
+    json::Anonymiser,
+    ledger::{self, Command, Decision, Idempotency, Limited, Limits, NodeId, Outcome, PoolConcept, Refusal, Standing},
     store,
 };
 use metrics::{Counter, Histogram};
@@ -43,8 +43,8 @@ use crate::{
         time::{Stopwatch, sleep},
     },
 };
-use retries::{InFlight, Paid};
-use search::{Query, Search, Source as _};
+use retries::{Credit, InFlight, Paid, Repeats};
+use search::{Hit, Query, Search};
 use usage::Usage;
 
 /// π·(1+√5)/2: who knows it is welcomed as twilight.
@@ -52,8 +52,8 @@ pub const TWILIGHT_CONSTANT: f64 = 5.083_203_692_315_26;
 /// How far off it may be.
 pub const TWILIGHT_TOLERANCE: f64 = 1e-9;
 
-/// The service's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The service's numbers and rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Put into force at start when the ledger has others.
     pub limits: Limits,
@@ -61,6 +61,8 @@ pub struct Settings {
     pub index_wait_max: Duration,
     /// How often usage counts are made durable.
     pub usage_flush_interval: Duration,
+    /// What is dropped from contributed concepts.
+    pub anonymiser: Anonymiser,
 }
 
 impl Default for Settings {
@@ -69,6 +71,7 @@ impl Default for Settings {
             limits: Limits::default(),
             index_wait_max: Duration::from_secs(1),
             usage_flush_interval: Duration::from_secs(1),
+            anonymiser: Anonymiser::default(),
         }
     }
 }
@@ -85,6 +88,7 @@ struct Shared {
     usage: Usage,
     in_flight: InFlight,
     paid: Paid,
+    repeats: Repeats,
     settings: Settings,
     counts: Counts,
 }
@@ -148,6 +152,25 @@ pub struct Delivered {
     pub quality: f64,
     /// Deliveries before this one.
     pub usage: u64,
+}
+
+/// What a knowledge request wants to know.
+struct Wanted {
+    query: String,
+    limit: usize,
+    min_quality: f64,
+    /// Of a repeat: the pool counter of the first time. It gives no more than that, and counts as no delivery.
+    repeated_at: Option<u64>,
+}
+
+/// A knowledge request that may be answered.
+struct Charge {
+    /// What the index must have reached.
+    pool_counter: u64,
+    /// Paid for before, under its idempotency key.
+    repeated: bool,
+    /// Until something is delivered a request without a key stands to the member's credit, also when its connection ends.
+    credit: Option<Credit>,
 }
 
 /// The pool in numbers.
@@ -217,6 +240,7 @@ impl Contribution {
             search: Search::new(),
             in_flight: InFlight::default(),
             paid: Paid::default(),
+            repeats: Repeats::default(),
             settings,
             counts: Counts::new(metrics),
         }))
@@ -231,7 +255,13 @@ impl Contribution {
         if ledger::limits(self.0.engine.view())? == limits {
             return Ok(());
         }
-        match self.0.sequencer.propose(Command::SetLimits(limits), None).await? {
+        match self
+            .0
+            .sequencer
+            .propose(Command::SetLimits(limits), None)
+            .await?
+            .outcome
+        {
             Outcome::Refused(refusal) => Err(Error::Refused(refusal)),
             _ => Ok(()),
         }
@@ -252,15 +282,26 @@ impl Contribution {
 
     /// Makes usage counts durable at the configured interval until `stop`, and once more then.
     pub async fn flush_usage(&self, stop: Stop) {
-        while !stop.is_given() {
+        loop {
             tokio::select! {
                 () = sleep(self.0.settings.usage_flush_interval) => {}
                 () = stop.given() => {}
             }
-            if let Err(error) = self.0.usage.flush().await {
+            // What is counted while this flush runs is for the next, and after the word to stop there is none.
+            let last = stop.is_given();
+            if let Err(error) = self.0.usage.flush(&stop).await {
                 tracing::warn!(%error, "usage counts are not durable yet, the next flush tries again");
             }
+            if last {
+                break;
+            }
         }
+    }
+
+    /// What is dropped from contributed concepts.
+    #[must_use]
+    pub fn anonymiser(&self) -> &Anonymiser {
+        &self.0.settings.anonymiser
     }
 
     /// The index, for reading its state.
@@ -286,7 +327,7 @@ impl Contribution {
             node: node.clone(),
             verified,
         };
-        match self.0.sequencer.propose(command, idempotency).await? {
+        match self.0.sequencer.propose(command, idempotency).await?.outcome {
             Outcome::Registered {
                 already,
                 registered_at,
@@ -312,19 +353,18 @@ impl Contribution {
         idempotency: Option<Idempotency>,
     ) -> Result<Contributed, Error> {
         let _in_flight = self.0.in_flight.enter(idempotency.as_ref())?;
-        match self
-            .0
-            .sequencer
-            .propose(Command::Contribute { node, concepts }, idempotency)
-            .await?
-        {
+        let command = Command::Contribute { node, concepts };
+        let Decision { outcome, repeated } = self.0.sequencer.propose(command, idempotency).await?;
+        match outcome {
             Outcome::Contributed {
                 new,
                 duplicates,
                 standing,
             } => {
-                self.0.counts.new.increment(new);
-                self.0.counts.duplicate.increment(duplicates);
+                if !repeated {
+                    self.0.counts.new.increment(new);
+                    self.0.counts.duplicate.increment(duplicates);
+                }
                 Ok(Contributed {
                     new,
                     duplicates,
@@ -347,33 +387,72 @@ impl Contribution {
         min_quality: f64,
         idempotency: Option<Idempotency>,
     ) -> Result<Vec<Delivered>, Error> {
-        let _in_flight = self.0.in_flight.enter(idempotency.as_ref())?;
-        let keyed = idempotency.is_some();
-        // A keyed retry is known to the ledger, which does not charge it again.
-        let paid = if keyed { None } else { self.0.paid.take(&node) };
-        let pool_counter = match paid {
-            Some(pool_counter) => pool_counter,
-            None => match self
-                .0
-                .sequencer
-                .propose(Command::Consume { node: node.clone() }, idempotency)
-                .await?
-            {
-                Outcome::Charged { pool_counter, .. } => pool_counter,
-                other => return Err(self.not_answered(other)),
-            },
+        let in_flight = self.0.in_flight.enter(idempotency.as_ref())?;
+        let charge = self.charge(node, idempotency).await?;
+        self.reach(charge.pool_counter).await?;
+        let wanted = Wanted {
+            query: query.to_owned(),
+            limit,
+            min_quality,
+            repeated_at: charge.repeated.then_some(charge.pool_counter),
         };
-        // Until something is delivered the member has a request to its credit, also when its connection ends here.
-        let credit = (!keyed).then(|| self.0.paid.hold(node, pool_counter));
-        self.reach(pool_counter).await?;
         let this = self.clone();
-        let query = query.to_owned();
-        let delivered = tasks::blocking(move || this.deliver(&query, limit, min_quality)).await;
-        let delivered = delivered.ok_or_else(|| Error::Internal("the search did not finish".to_owned()))??;
-        if let Some(credit) = credit {
+        let delivered = tasks::blocking(move || this.deliver(&wanted)).await;
+        let delivered = delivered.ok_or_else(|| Error::Internal("the search did not finish".to_owned()))?;
+        if let Some(credit) = charge.credit {
             credit.spend();
         }
+        drop(in_flight);
         Ok(delivered)
+    }
+
+    /// Charges `node` for a knowledge request, unless it has paid for one already.
+    async fn charge(&self, node: NodeId, idempotency: Option<Idempotency>) -> Result<Charge, Error> {
+        // A keyed retry is known to the ledger, which does not charge it again.
+        let keyed = idempotency.is_some();
+        if !keyed && let Some(pool_counter) = self.0.paid.take(&node) {
+            return Ok(Charge {
+                pool_counter,
+                repeated: false,
+                credit: Some(self.0.paid.hold(node, pool_counter)),
+            });
+        }
+        let this = self.clone();
+        // A task of its own: when the caller leaves now, the charge is still made, and must become a credit.
+        let charging = tasks::spawn(async move {
+            let command = Command::Consume { node: node.clone() };
+            let Decision { outcome, repeated } = this.0.sequencer.propose(command, idempotency).await?;
+            let Outcome::Charged { pool_counter, .. } = outcome else {
+                return Err(this.not_answered(outcome));
+            };
+            if repeated {
+                this.admit_repeat(&node)?;
+            }
+            Ok(Charge {
+                pool_counter,
+                repeated,
+                credit: (!keyed).then(|| this.0.paid.hold(node, pool_counter)),
+            })
+        });
+        charging
+            .await
+            .unwrap_or_else(|_| Err(Error::Internal("the charge did not finish".to_owned())))
+    }
+
+    /// Repeats cost nothing and count for nothing, so they have a limit of their own: as many an hour as a member may
+    /// pay for.
+    fn admit_repeat(&self, node: &NodeId) -> Result<(), Error> {
+        let now = self.0.clock.now();
+        let limit = ledger::limits(self.0.engine.view())?.knowledge_per_hour;
+        self.0.repeats.admit(node, limit, now).map_err(|retry_at| {
+            let refusal = Refusal::RateLimited {
+                kind: Limited::Knowledge,
+                limit,
+                retry_at,
+                now,
+            };
+            self.not_answered(Outcome::Refused(refusal))
+        })
     }
 
     /// Waits for the index to reach what was paid for.
@@ -388,39 +467,28 @@ impl Contribution {
         })
     }
 
-    fn deliver(&self, query: &str, limit: usize, quality_min: f64) -> Result<Vec<Delivered>, Error> {
+    fn deliver(&self, wanted: &Wanted) -> Vec<Delivered> {
         let since = Stopwatch::start();
-        let hits = self.0.search.query(
-            &Query {
-                text: query,
-                limit,
-                quality_min,
-            },
-            self.0.clock.now(),
-        );
-        let texts: Result<Vec<_>, Error> = hits.iter().map(|hit| self.text_of(&hit.hash)).collect();
-        let texts = texts?;
-        self.0.search.deliver(hits.iter().map(|hit| hit.counter));
-        self.0.usage.add(hits.iter().map(|hit| hit.hash));
-        self.0.counts.delivered.increment(hits.len() as u64);
+        let query = Query {
+            text: &wanted.query,
+            limit: wanted.limit,
+            quality_min: wanted.min_quality,
+            // What came after the first answer was never paid for.
+            counter_max: wanted.repeated_at.unwrap_or(u64::MAX),
+        };
+        let hits = self.0.search.query(&query, self.0.clock.now());
+        if wanted.repeated_at.is_none() {
+            self.0.search.deliver(hits.iter().map(|hit| hit.counter));
+            self.0.usage.add(hits.iter().map(|hit| hit.hash));
+            self.0.counts.delivered.increment(hits.len() as u64);
+        }
         self.0.counts.search_seconds.record(since.seconds());
-        let delivered = hits.iter().zip(texts);
-        Ok(delivered
-            .map(|(hit, json)| Delivered {
-                json,
-                quality: hit.quality,
-                usage: hit.usage,
-            })
-            .collect())
-    }
-
-    fn text_of(&self, hash: &ContentHash) -> Result<Arc<str>, Error> {
-        let json = self
-            .0
-            .engine
-            .concept_json(hash)
-            .map_err(|error| Error::Internal(error.to_string()))?;
-        Ok(json.into())
+        let delivered = |hit: Hit| Delivered {
+            json: hit.json,
+            quality: hit.quality,
+            usage: hit.usage,
+        };
+        hits.into_iter().map(delivered).collect()
     }
 
     /// An early 429 from applied state; `None` when the call may go on. The ledger has the last word.

@@ -1,11 +1,15 @@
-//! Requests that may come again: those under way, by idempotency key, and knowledge paid for but not delivered.
+//! Requests that may come again: those under way, by idempotency key; knowledge paid for but not delivered; and how often
+//! answered knowledge requests are repeated.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use engine::ledger::{Idempotency, NodeId};
+use engine::{
+    clock::Timestamp,
+    ledger::{Idempotency, NodeId},
+};
 use parking_lot::Mutex;
 
 use super::Error;
@@ -102,9 +106,56 @@ impl Drop for Credit {
     }
 }
 
+const HOUR_US: u64 = 3_600_000_000;
+
+/// Repeated knowledge requests of each member in the current hour, in memory: a restart forgets them. The ledger keeps a
+/// bounded number of keys, so there are never more members here than keys.
+#[derive(Default)]
+pub(super) struct Repeats(Mutex<Hour>);
+
+#[derive(Default)]
+struct Hour {
+    since: Timestamp,
+    members: HashMap<NodeId, u32>,
+}
+
+impl Repeats {
+    /// Counts one more repeat of `node` at `now`; when it has had `limit` of them, the time at which the next may come.
+    pub(super) fn admit(&self, node: &NodeId, limit: u32, now: Timestamp) -> Result<(), Timestamp> {
+        let mut hour = self.0.lock();
+        // A clock set back begins an hour as well: nobody waits for it to come round again.
+        if now < hour.since || now.0 - hour.since.0 >= HOUR_US {
+            *hour = Hour {
+                since: now,
+                members: HashMap::new(),
+            };
+        }
+        let next = Timestamp(hour.since.0 + HOUR_US);
+        let count = hour.members.entry(node.clone()).or_default();
+        if *count >= limit {
+            return Err(next);
+        }
+        *count += 1;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn repeats_are_counted_by_member_and_hour() {
+        let (repeats, a, b) = (Repeats::default(), NodeId::new("a").unwrap(), NodeId::new("b").unwrap());
+        let start = Timestamp(5 * HOUR_US);
+        assert_eq!(repeats.admit(&a, 2, start), Ok(()));
+        assert_eq!(repeats.admit(&a, 2, Timestamp(start.0 + 1)), Ok(()));
+        let next = Timestamp(start.0 + HOUR_US);
+        assert_eq!(repeats.admit(&a, 2, Timestamp(next.0 - 1)), Err(next));
+        assert_eq!(repeats.admit(&b, 2, Timestamp(next.0 - 1)), Ok(()));
+        assert_eq!(repeats.admit(&a, 2, next), Ok(()));
+        assert_eq!(repeats.admit(&a, 1, Timestamp(1)), Ok(()), "the clock was set back");
+    }
 
     fn key(caller: &str, key: &str) -> Idempotency {
         Idempotency {

@@ -4,7 +4,7 @@ use engine::{Environment, store::memory::Memory};
 use serde_json::json;
 use wal::storage::Faulty;
 
-use super::*;
+use super::{search::Source as _, *};
 use crate::consensus;
 
 struct Ticking(AtomicU64);
@@ -17,6 +17,10 @@ impl Clock for Ticking {
 
 /// A service whose index nobody fills until [`Contribution::follow_pool`] runs.
 fn service() -> Contribution {
+    service_counting(&Metrics::new())
+}
+
+fn service_counting(metrics: &Metrics) -> Contribution {
     let clock: Arc<dyn Clock> = Arc::new(Ticking(AtomicU64::new(0)));
     let environment = Environment {
         node: "test".to_owned(),
@@ -26,19 +30,18 @@ fn service() -> Contribution {
         store: Arc::new(Memory::new()),
     };
     let engine = Engine::open(engine::Settings::default(), environment).unwrap();
-    let metrics = Metrics::new();
     let sequencer = Sequencer::start(
         engine.clone(),
         Arc::clone(&clock),
         consensus::Settings::default(),
-        &metrics,
+        metrics,
     )
     .unwrap();
     let settings = Settings {
         index_wait_max: Duration::from_millis(200),
         ..Settings::default()
     };
-    Contribution::new(engine, sequencer, clock, settings, &metrics)
+    Contribution::new(engine, sequencer, clock, settings, metrics)
 }
 
 fn node(name: &str) -> NodeId {
@@ -61,11 +64,25 @@ fn key(key: &str) -> Option<Idempotency> {
     })
 }
 
-fn follow(service: &Contribution) -> tasks::Stopper {
+/// An index that follows the pool until this is dropped.
+struct Following {
+    stopper: tasks::Stopper,
+    task: tokio::task::JoinHandle<Result<(), search::Error>>,
+}
+
+fn follow(service: &Contribution) -> Following {
     let (stopper, stop) = tasks::stop();
     let service = service.clone();
-    tasks::spawn(async move { service.follow_pool(stop).await });
-    stopper
+    let task = tasks::spawn(async move { service.follow_pool(stop).await });
+    Following { stopper, task }
+}
+
+impl Following {
+    /// Nothing is indexed any more once this returns.
+    async fn end(self) {
+        self.stopper.stop();
+        self.task.await.unwrap().unwrap();
+    }
 }
 
 fn consumed(service: &Contribution) -> f64 {
@@ -100,7 +117,7 @@ async fn a_member_at_its_limit_may_still_fetch_what_it_paid_for() {
     for _ in 0..49 {
         service.knowledge(node("a"), "tea", 1, 0.0, None).await.unwrap();
     }
-    following.stop();
+    following.end().await;
     service
         .contribute(node("a"), concepts(&["Coffee"]), None)
         .await
@@ -149,6 +166,67 @@ async fn a_key_in_flight_is_told_so_and_its_retry_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_gives_no_more_than_was_paid_for_and_counts_for_nothing() {
+    let metrics = Metrics::new();
+    let service = service_counting(&metrics);
+    let _following = follow(&service);
+    service
+        .contribute(node("a"), concepts(&["Tea"]), key("c"))
+        .await
+        .unwrap();
+    service.knowledge(node("a"), "tea", 10, 0.0, key("k")).await.unwrap();
+    let again = service.contribute(node("a"), concepts(&["Tea"]), key("c")).await;
+    assert_eq!(again.unwrap().new, 1, "told again");
+    service
+        .contribute(node("a"), concepts(&["Green tea"]), None)
+        .await
+        .unwrap();
+    for _ in 0..ledger::Limits::default().knowledge_per_hour {
+        let repeated = service.knowledge(node("a"), "tea", 10, 0.0, key("k")).await.unwrap();
+        let repeated: Vec<_> = repeated.iter().map(|one| (&*one.json, one.usage)).collect();
+        assert_eq!(repeated, [(r#"{"name":"Tea"}"#, 1)]);
+    }
+    let refused = service.knowledge(node("a"), "tea", 10, 0.0, key("k")).await;
+    assert!(
+        matches!(refused, Err(Error::Refused(Refusal::RateLimited { limit: 50, .. }))),
+        "{refused:?}"
+    );
+    assert_eq!(consumed(&service), 1.0);
+    let delivered = service.knowledge(node("a"), "tea", 10, 0.0, None).await.unwrap();
+    assert_eq!(
+        delivered.iter().map(|one| one.usage).collect::<Vec<_>>(),
+        [1, 0],
+        "a new request gets what is new"
+    );
+    let rendered = metrics.render();
+    for counted in [
+        r#"continuum_contribution_concepts_total{result="new"} 2"#,
+        "continuum_contribution_delivered_total 3",
+    ] {
+        assert!(rendered.contains(counted), "{counted} in {rendered}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_leaves_while_it_is_charged_has_a_request_to_its_credit() {
+    let service = service();
+    let _following = follow(&service);
+    service.contribute(node("a"), concepts(&["Tea"]), None).await.unwrap();
+    let leaving = service.knowledge(node("a"), "tea", 10, 0.0, None);
+    // One look is enough for the charge to be on its way.
+    tokio::select! {
+        biased;
+        answered = leaving => panic!("answered at once: {answered:?}"),
+        () = std::future::ready(()) => {}
+    }
+    while consumed(&service) < 1.0 || !service.0.paid.has(&node("a")) {
+        tokio::task::yield_now().await;
+    }
+    service.knowledge(node("a"), "tea", 10, 0.0, None).await.unwrap();
+    assert_eq!(consumed(&service), 1.0, "it had paid");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deliveries_count_at_once_and_survive_in_the_engine() {
     let service = service();
     let _following = follow(&service);
@@ -162,7 +240,7 @@ async fn deliveries_count_at_once_and_survive_in_the_engine() {
             delivered.iter().map(|one| one.usage).collect::<Vec<_>>(),
             [usage, usage]
         );
-        service.0.usage.flush().await.unwrap();
+        service.0.usage.flush(&tasks::stop().1).await.unwrap();
     }
     let counts = service.0.engine.usage_page(None, 10).unwrap();
     assert_eq!(counts.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [3, 3]);
@@ -174,13 +252,13 @@ async fn limits_are_put_into_force_once() {
     service.enforce_limits().await.unwrap();
     let before = service.0.engine.committed().borrow().0;
     assert_eq!(before, 0, "the defaults need no word");
-    let mut changed = service.0.settings;
+    let mut changed = service.0.settings.clone();
     changed.limits.contribute_per_hour = 1;
     let service = Contribution::new(
         service.0.engine.clone(),
         service.0.sequencer.clone(),
         Arc::clone(&service.0.clock),
-        changed,
+        changed.clone(),
         &Metrics::new(),
     );
     service.enforce_limits().await.unwrap();

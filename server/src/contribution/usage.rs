@@ -16,9 +16,16 @@ use parking_lot::Mutex;
 use tokio::sync::Mutex as Turn;
 
 use super::search::usage_key;
+use crate::runtime::{
+    tasks::Stop,
+    time::{Stopwatch, sleep},
+};
 
 /// Counters moved by one batch.
-const BATCH_COUNTERS_MAX: usize = 1_000;
+const BATCH_COUNTERS_MAX: usize = 250;
+/// After a batch a flush rests this many times as long as the batch took, so that requests wait for few of its writes.
+const REST: u32 = 4;
+
 /// Deliveries that are not durable yet.
 pub(super) struct Usage {
     engine: Engine,
@@ -44,14 +51,16 @@ impl Usage {
         }
     }
 
-    /// Makes what was counted until now durable. On an error the rest stays for the next flush.
-    pub(super) async fn flush(&self) -> Result<(), CommitError> {
+    /// Makes what was counted until now durable: little by little, and without a pause after the word to stop. On an error
+    /// the rest stays for the next flush.
+    pub(super) async fn flush(&self, stop: &Stop) -> Result<(), CommitError> {
         let _turn = self.turn.lock().await;
         let mut rest: Vec<(ContentHash, i64)> = std::mem::take(&mut *self.pending.lock()).into_iter().collect();
         // Neighbours in the database are written together.
         rest.sort_unstable();
         while !rest.is_empty() {
             let batch = rest.split_off(rest.len().saturating_sub(BATCH_COUNTERS_MAX));
+            let since = Stopwatch::start();
             let mutations = batch.iter().map(|(hash, delta)| moved(hash, *delta)).collect();
             if let Err(error) = self.engine.commit(Batch { mutations }, Durability::Synced).await {
                 let mut pending = self.pending.lock();
@@ -59,6 +68,10 @@ impl Usage {
                     *pending.entry(hash).or_default() += delta;
                 }
                 return Err(error);
+            }
+            tokio::select! {
+                () = sleep(since.elapsed() * REST) => {}
+                () = stop.given() => {}
             }
         }
         Ok(())

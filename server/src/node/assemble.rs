@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use axum::Router;
-use engine::{Engine, Environment, OpenError, clock::Clock, ledger};
+use engine::{Engine, Environment, OpenError, clock::Clock, json::Anonymiser, ledger};
 use tokio::{net::TcpListener, task::JoinHandle as Task};
 use tonic_health::server::HealthReporter;
 
 use super::{
-    CHECK_ENGINE, CHECK_SEARCH, CHECK_SEQUENCER, CHECK_SERVING, CHECKS, Components, Node, StartError, timed_log::Timed,
-    watch,
+    CHECK_ENGINE, CHECK_SEARCH, CHECK_SEARCH_BUILT, CHECK_SEQUENCER, CHECK_SERVING, CHECKS, Components, Node,
+    StartError, timed_log::Timed, watch,
 };
 use crate::{
     api::{grpc, http},
@@ -112,20 +112,29 @@ struct Rows {
 }
 
 impl Rows {
-    /// The search index's own thread: it reads the database without a pause while it rebuilds. The node is ready to be
-    /// asked once the index has what the pool holds now.
+    /// The search index's own thread: it reads the database without a pause while it rebuilds. The node takes requests
+    /// meanwhile; only knowledge has to wait.
     fn follow_pool(&self, stop: Stop) -> Result<JoinHandle<()>, StartError> {
         let (contribution, health) = (self.contribution.clone(), self.health.clone());
         let pool = contribution.stats().map_err(StartError::Pool)?;
+        health.pass(CHECK_SEARCH);
         if pool.concepts == 0 {
-            health.pass(CHECK_SEARCH);
+            health.pass(CHECK_SEARCH_BUILT);
+        } else {
+            health.fail(
+                CHECK_SEARCH_BUILT,
+                format!(
+                    "the index of {} concepts is being built; knowledge requests wait or are asked to retry",
+                    pool.concepts
+                ),
+            );
         }
         let runtime = tokio::runtime::Handle::current();
         let work = move || {
             let search = contribution.search().clone();
             let rebuilt = async {
                 if search.wait_until(pool.counter, stop.given()).await.is_ok() {
-                    health.pass(CHECK_SEARCH);
+                    health.pass(CHECK_SEARCH_BUILT);
                 }
             };
             let (followed, ()) =
@@ -180,9 +189,9 @@ impl Rows {
             engine,
             sequencer,
             contribution,
+            clock,
             health,
             metrics,
-            ..
         } = self;
         metrics.sample_with(watch::numbers(engine.clone(), contribution.search().clone(), metrics));
         let (usage, usage_stop) = (contribution.clone(), stop.clone());
@@ -191,6 +200,13 @@ impl Rows {
                 engine.clone(),
                 sequencer.clone(),
                 health.clone(),
+                stop.clone(),
+            )),
+            tasks::spawn(watch::over_clock(
+                engine.clone(),
+                Arc::clone(clock),
+                health.clone(),
+                metrics.clone(),
                 stop.clone(),
             )),
             tasks::spawn(watch::over_grpc(health.clone(), grpc_health, stop.clone())),
@@ -258,7 +274,24 @@ fn contribution_settings(settings: &config::Settings) -> contribution::Settings 
         },
         index_wait_max: Duration::from_millis(contribution.index_wait_ms_max),
         usage_flush_interval: Duration::from_millis(contribution.usage_flush_interval_ms),
+        anonymiser: anonymiser(contribution),
     }
+}
+
+fn anonymiser(contribution: &config::Contribution) -> Anonymiser {
+    let rules = Anonymiser::default();
+    let rules = contribution
+        .anonymise_names
+        .iter()
+        .fold(rules, |rules, name| rules.with_name(name));
+    let (mut prefixes, mut suffixes) = (
+        contribution.anonymise_prefixes.iter(),
+        contribution.anonymise_suffixes.iter(),
+    );
+    prefixes
+        .try_fold(rules, |rules, prefix| rules.with_prefix(prefix))
+        .and_then(|rules| suffixes.try_fold(rules, |rules, suffix| rules.with_suffix(suffix)))
+        .expect("the parts of a list in the configuration are never empty")
 }
 
 fn listener_settings(settings: &config::Settings) -> listener::Settings {

@@ -36,16 +36,23 @@ use crate::{
 const CHECK_ENGINE: &str = "engine";
 /// The sequencer works.
 const CHECK_SEQUENCER: &str = "sequencer";
-/// The search index has reached what the pool held at start.
+/// The search index follows the pool.
 const CHECK_SEARCH: &str = "search";
+/// It has reached what the pool held at start; until then a knowledge request waits, or is sent away to retry for free.
+const CHECK_SEARCH_BUILT: &str = "search_built";
 /// The node accepts requests.
 const CHECK_SERVING: &str = "serving";
 
-const CHECKS: [(&str, Bearing); 4] = [
+/// This machine's clock is not behind ledger time: limits slide.
+const CHECK_CLOCK: &str = "clock";
+
+const CHECKS: [(&str, Bearing); 6] = [
     (CHECK_ENGINE, Bearing::Live),
     (CHECK_SEQUENCER, Bearing::Live),
     (CHECK_SEARCH, Bearing::Ready),
+    (CHECK_SEARCH_BUILT, Bearing::Limited),
     (CHECK_SERVING, Bearing::Ready),
+    (CHECK_CLOCK, Bearing::Limited),
 ];
 
 /// Why a node did not start, and what to do about it.

@@ -174,6 +174,54 @@ async fn the_configured_limits_hold_and_reset_with_the_hour() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn configured_fields_are_dropped_besides_the_built_in_ones() {
+    let place = tempfile::tempdir().unwrap();
+    let mut settings = settings(&place);
+    settings.contribution.anonymise_names = vec!["author".to_owned()];
+    settings.contribution.anonymise_prefixes = vec!["staff_".to_owned()];
+    settings.contribution.anonymise_suffixes = vec!["_by".to_owned()];
+    let node = Node::start(&settings).await.unwrap();
+    let sent =
+        json!({ "name": "Tea", "author": 1, "staff_room": 2, "made_by": 3, "user_id": 4, "kind": { "author": 5 } });
+    contribute(&node, "a", json!([sent])).await;
+    let found = knowledge(&node, "a", "tea").await;
+    assert_eq!(found["concepts"][0]["concept"], json!({ "name": "Tea", "kind": {} }));
+    node.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_once_ran_far_ahead_is_told_of() {
+    const TIME: u64 = 1_800_000_000_000_000;
+    let place = tempfile::tempdir().unwrap();
+    let settings = settings(&place);
+    let at = |micros| Components {
+        clock: Arc::new(Moved(AtomicU64::new(micros))),
+    };
+    let node = Node::start_with(&settings, at(TIME + 86_400_000_000)).await.unwrap();
+    contribute(&node, "a", json!([{ "name": "Tea" }])).await;
+    node.shutdown().await.unwrap();
+
+    let node = Node::start_with(&settings, at(TIME)).await.unwrap();
+    for _ in 0..200 {
+        let (status, answer) = call(node.http_address(), "GET", "/readyz?verbose", "", None).await;
+        assert_eq!(status, 200, "it serves all the same: {answer}");
+        let checks = answer["checks"].as_array().unwrap();
+        let clock = checks.iter().find(|check| check["name"] == "clock").unwrap();
+        if clock["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("86400 s ahead"))
+        {
+            assert_eq!(clock["status"], "limited");
+            let (_, text) = call(node.http_address(), "GET", "/metrics", "", None).await;
+            assert!(text.as_str().unwrap().contains("continuum_ledger_ahead_seconds 86400"));
+            return node.shutdown().await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody was told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_under_the_same_key_counts_once_and_names_the_same_member() {
     let place = tempfile::tempdir().unwrap();
     let node = Node::start(&settings(&place)).await.unwrap();

@@ -1,12 +1,12 @@
 //! What watches a running node: its numbers, its index, and whether it can go on.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use engine::Engine;
+use engine::{Engine, clock::Clock, ledger};
 use tokio::sync::watch::Receiver;
 use tonic_health::server::HealthReporter;
 
-use super::{CHECK_ENGINE, CHECK_SEQUENCER};
+use super::{CHECK_CLOCK, CHECK_ENGINE, CHECK_SEQUENCER};
 use crate::{
     api::grpc,
     consensus::Sequencer,
@@ -49,6 +49,42 @@ pub(super) async fn over_grpc(health: Health, reporter: HealthReporter, stop: St
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
             () = stop.given() => return,
+        }
+    }
+}
+
+/// How often the clock is compared with ledger time.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+/// A step of this size is no correction of a running clock any more.
+const AHEAD_MAX: Duration = Duration::from_mins(1);
+
+/// Tells when ledger time is ahead of the clock, until `stop`: a clock that once ran far ahead left its time in the ledger,
+/// which never goes back, and limits stand still until the clock has caught up.
+pub(super) async fn over_clock(engine: Engine, clock: Arc<dyn Clock>, health: Health, metrics: Metrics, stop: Stop) {
+    let gauge = metrics.gauge(counts::LEDGER_AHEAD, &[]);
+    let mut told = false;
+    while !stop.is_given() {
+        let ahead = ledger::time(engine.view()).map(|time| Duration::from_micros(time.0.saturating_sub(clock.now().0)));
+        // A store that fails is told by the engine's own check.
+        let ahead = ahead.unwrap_or_default();
+        gauge.set(ahead.as_secs_f64());
+        if ahead <= AHEAD_MAX {
+            health.pass(CHECK_CLOCK);
+            told = false;
+        } else {
+            let seconds = ahead.as_secs();
+            let reason = format!(
+                "ledger time is {seconds} s ahead of this machine's clock; hourly limits stand still until it has caught up: see that the clock is right"
+            );
+            if !told {
+                tracing::error!("{reason}");
+                told = true;
+            }
+            health.fail(CHECK_CLOCK, reason);
+        }
+        tokio::select! {
+            () = sleep(CLOCK_INTERVAL) => {}
+            () = stop.given() => {}
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What `/livez` and `/readyz` answer.
 //!
 //! A *live* check that fails means the process is of no further use and should be restarted; a *ready* check that fails
-//! means only that it should get no requests now. Every live check counts for readiness too.
+//! means only that it should get no requests now. Every live check counts for readiness too. A *limited* check that fails
+//! means that some requests are refused or slow: it is told, and decides nothing.
 
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub enum Bearing {
     Live,
     /// Send no requests now.
     Ready,
+    /// Some requests are refused or slow; the others are served.
+    Limited,
 }
 
 /// The state of a node's checks; clones share it.
@@ -31,7 +34,7 @@ pub struct Check {
     pub failure: Option<String>,
 }
 
-/// An answer: passing when every check in it passes.
+/// An answer: passing when every check in it passes that decides anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The checks that were asked for.
@@ -42,7 +45,14 @@ impl Report {
     /// Whether every check passes.
     #[must_use]
     pub fn passes(&self) -> bool {
-        self.checks.iter().all(|check| check.failure.is_none())
+        self.failing().next().is_none()
+    }
+
+    /// The checks for which it does not pass.
+    pub fn failing(&self) -> impl Iterator<Item = &Check> {
+        self.checks
+            .iter()
+            .filter(|check| check.bearing != Bearing::Limited && check.failure.is_some())
     }
 }
 
@@ -54,7 +64,7 @@ impl Health {
             name,
             bearing: *bearing,
             // A node that starts is alive.
-            failure: (*bearing == Bearing::Ready).then(|| "starting".to_owned()),
+            failure: (*bearing != Bearing::Live).then(|| "starting".to_owned()),
         };
         Health(Arc::new(watch::Sender::new(checks.iter().map(check).collect())))
     }
@@ -112,6 +122,14 @@ mod tests {
 
     fn health() -> Health {
         Health::starting(&[("engine", Bearing::Live), ("search", Bearing::Ready)])
+    }
+
+    #[test]
+    fn a_limited_check_is_told_and_decides_nothing() {
+        let health = Health::starting(&[("index", Bearing::Limited)]);
+        assert!(health.ready().passes());
+        assert_eq!(health.ready().checks[0].failure.as_deref(), Some("starting"));
+        assert!(health.live().checks.is_empty());
     }
 
     #[test]

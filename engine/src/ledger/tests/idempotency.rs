@@ -94,8 +94,14 @@ fn a_retry_within_the_batch_sees_the_first() {
         idempotency: Some(key("a", "k", 1)),
         command: Command::Consume { node: node("a") },
     };
-    let (outcomes, _) = world.batch(vec![ask(), ask(), ask()]);
-    assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]));
+    let (decisions, _) = world.decide(vec![ask(), ask(), ask()]);
+    assert!(
+        decisions
+            .iter()
+            .all(|decision| decision.outcome == decisions[0].outcome)
+    );
+    let repeated: Vec<bool> = decisions.iter().map(|decision| decision.repeated).collect();
+    assert_eq!(repeated, [false, true, true], "only the first did anything");
     assert_eq!(world.standing("a").consumed, 1.0);
 }
 

@@ -61,15 +61,21 @@ impl World {
     }
 
     /// Decides all in one batch, and stores it.
-    fn batch(&mut self, proposals: Vec<Proposal>) -> (Vec<Outcome>, Batch) {
+    fn decide(&mut self, proposals: Vec<Proposal>) -> (Vec<Decision>, Batch) {
         let mut overlay = Overlay::new(self, "cluster");
-        let outcomes = proposals
+        let decisions = proposals
             .into_iter()
             .map(|proposal| apply(&mut overlay, proposal).expect("a sound store"))
             .collect();
         let batch = overlay.into_batch();
         self.store(&batch);
-        (outcomes, batch)
+        (decisions, batch)
+    }
+
+    /// Decides all in one batch, and stores it: what came of each.
+    fn batch(&mut self, proposals: Vec<Proposal>) -> (Vec<Outcome>, Batch) {
+        let (decisions, batch) = self.decide(proposals);
+        (decisions.into_iter().map(|decision| decision.outcome).collect(), batch)
     }
 
     fn store(&mut self, batch: &Batch) {

@@ -41,7 +41,7 @@ impl Service {
             name: request.name.clone(),
             policy,
         };
-        match self.components.sequencer.propose(command, None).await? {
+        match self.components.sequencer.propose(command, None).await?.outcome {
             Outcome::NamespaceCreated(namespace) => Ok(CreateNamespaceResponse {
                 namespace: Some(message(&namespace)),
             }),
@@ -93,7 +93,7 @@ impl Service {
             name: request.name.clone(),
             strategy,
         };
-        match self.components.sequencer.propose(command, None).await? {
+        match self.components.sequencer.propose(command, None).await?.outcome {
             Outcome::Done => {
                 let changed = Namespace {
                     policy: NamespacePolicy {

@@ -130,5 +130,5 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// # Errors
 /// 400 when it is not UTF-8 or nested too deep, 422 when it is not JSON.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, Problem> {
-    json::parse(bytes).map_err(Problem::from)
+    json::parse_located(bytes).map_err(Problem::from)
 }

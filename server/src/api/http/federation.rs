@@ -179,15 +179,19 @@ impl Offering {
         if key.is_none() {
             room.clone()?;
         }
-        let concepts =
-            pool_concepts(request.concepts, received.bytes.len()).map_err(|problem| room.err().unwrap_or(problem))?;
+        let concepts = pool_concepts(contribution.anonymiser(), request.concepts, received.bytes.len())
+            .map_err(|problem| room.err().unwrap_or(problem))?;
         let retry = caller::idempotency(key, node.as_str(), CONTRIBUTE, &received.bytes);
         Ok(Offering { node, concepts, retry })
     }
 }
 
 /// Payload rules, anonymisation and identity. `body_bytes` bounds every concept's size.
-fn pool_concepts(concepts: Vec<Value>, body_bytes: usize) -> Result<Vec<PoolConcept>, Problem> {
+fn pool_concepts(
+    anonymiser: &Anonymiser,
+    concepts: Vec<Value>,
+    body_bytes: usize,
+) -> Result<Vec<PoolConcept>, Problem> {
     if concepts.is_empty() {
         return Err(Problem::new(
             Code::EmptyConcepts,
@@ -201,11 +205,10 @@ fn pool_concepts(concepts: Vec<Value>, body_bytes: usize) -> Result<Vec<PoolConc
             format!("{sent} concepts in one request; send at most {CONCEPTS_MAX} at a time"),
         ));
     }
-    let anonymiser = Anonymiser::default();
     concepts
         .into_iter()
         .enumerate()
-        .map(|(index, concept)| pool_concept(&anonymiser, index, concept, body_bytes))
+        .map(|(index, concept)| pool_concept(anonymiser, index, concept, body_bytes))
         .collect()
 }
 

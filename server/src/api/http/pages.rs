@@ -15,7 +15,7 @@ use super::{
     problem::{Code, Problem},
     shapes::rfc3339,
 };
-use crate::runtime::health::Report;
+use crate::runtime::health::{Check, Report};
 
 const SERVICE: &str = "CONTINUUM Federation";
 const TAGLINE: &str = "Can't use it unless you add to it";
@@ -109,8 +109,13 @@ pub(crate) struct ProbeAnswer {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CheckAnswer {
     name: &'static str,
+    /// `ok`, or `limited`: some requests are refused or slow.
     #[schema(example = "ok")]
     status: &'static str,
+    /// What is limited, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    detail: Option<String>,
 }
 
 /// `?verbose`, with or without a value.
@@ -122,11 +127,8 @@ fn verbose(query: Option<&str>) -> bool {
 /// The answer to a probe, or the reasons against.
 fn probe(report: &Report, query: Option<&str>, lead: &str) -> Result<Json<ProbeAnswer>, Problem> {
     if !report.passes() {
-        let failing = report
-            .checks
-            .iter()
-            .filter_map(|check| check.failure.as_ref().map(|why| format!("{}: {why}", check.name)));
-        let failing: Vec<String> = failing.collect();
+        let why = |check: &Check| format!("{}: {}", check.name, check.failure.as_deref().unwrap_or_default());
+        let failing: Vec<String> = report.failing().map(why).collect();
         return Err(Problem::new(Code::NotReady, format!("{lead}: {}", failing.join("; "))).retry_after(1));
     }
     let listed = || {
@@ -135,7 +137,8 @@ fn probe(report: &Report, query: Option<&str>, lead: &str) -> Result<Json<ProbeA
             .iter()
             .map(|check| CheckAnswer {
                 name: check.name,
-                status: "ok",
+                status: if check.failure.is_none() { "ok" } else { "limited" },
+                detail: check.failure.clone(),
             })
             .collect()
     };

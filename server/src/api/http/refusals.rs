@@ -4,7 +4,7 @@
 use axum::http::{HeaderName, HeaderValue};
 use engine::{
     CommitError,
-    json::ParseError,
+    json::{Located, ParseError},
     ledger::{Limited, Refusal},
 };
 use serde_json::{Map, Value};
@@ -137,9 +137,13 @@ fn gate(ratio: f64, minimum: f64, deficit: f64) -> Problem {
     })
 }
 
-impl From<ParseError> for Problem {
-    fn from(error: ParseError) -> Problem {
-        let text = error.to_string();
+impl From<Located> for Problem {
+    fn from(Located { error, place }: Located) -> Problem {
+        let text = if place.is_empty() {
+            error.to_string()
+        } else {
+            format!("{error}; it stands in {place}")
+        };
         match error {
             ParseError::NotUtf8 { .. } => Problem::new(Code::NotUtf8, text),
             ParseError::TooDeep { .. } => Problem::new(Code::NestedTooDeep, text),

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 use engine::{
     CommitError, Durability, Engine,
     clock::Clock,
-    ledger::{self, Command, Idempotency, Outcome, Overlay, Proposal},
+    ledger::{self, Command, Decision, Idempotency, Overlay, Proposal},
 };
 use metrics::{Counter, Gauge, Histogram};
 use parking_lot::Mutex;
@@ -76,7 +76,7 @@ enum Message {
 struct Waiting {
     proposal: Proposal,
     weight: usize,
-    answer: oneshot::Sender<Result<Outcome, CommitError>>,
+    answer: oneshot::Sender<Result<Decision, CommitError>>,
     /// Given back when the command is answered.
     _room: OwnedSemaphorePermit,
 }
@@ -125,7 +125,7 @@ impl Sequencer {
     ///
     /// # Errors
     /// [`CommitError::Stopped`]: the outcome is unknown until restart. Any other: nothing was charged or credited.
-    pub async fn propose(&self, command: Command, idempotency: Option<Idempotency>) -> Result<Outcome, CommitError> {
+    pub async fn propose(&self, command: Command, idempotency: Option<Idempotency>) -> Result<Decision, CommitError> {
         let shared = &*self.0;
         let since = Stopwatch::start();
         let weight = weight_of(&command);
@@ -158,10 +158,10 @@ impl Sequencer {
             return Err(self.unanswered());
         }
         let counted = Counted::add(&shared.waiting);
-        let outcome = answered.await.unwrap_or_else(|_| Err(self.unanswered()));
+        let decision = answered.await.unwrap_or_else(|_| Err(self.unanswered()));
         drop(counted);
         shared.seconds.record(since.seconds());
-        outcome
+        decision
     }
 
     /// Why the sequencer stopped by itself, once it has: the process must then exit and be started again.
@@ -295,7 +295,7 @@ impl Decider {
         } in waiting.by_ref()
         {
             match ledger::apply(&mut overlay, proposal) {
-                Ok(outcome) => decided.push((answer, outcome, _room)),
+                Ok(decision) => decided.push((answer, decision, _room)),
                 Err(error) => {
                     let reason = format!("the ledger cannot decide: {error}");
                     let unanswered = decided.into_iter().map(|(answer, ..)| answer).chain([answer]);
@@ -316,8 +316,8 @@ impl Decider {
                 .wait()
                 .map(drop)
         };
-        for (answer, outcome, _room) in decided {
-            let _caller_left = answer.send(committed.clone().map(|()| outcome));
+        for (answer, decision, _room) in decided {
+            let _caller_left = answer.send(committed.clone().map(|()| decision));
         }
         match committed {
             Err(CommitError::Stopped(reason)) => Err(reason),

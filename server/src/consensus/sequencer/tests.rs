@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::{
     Environment,
     clock::Timestamp,
-    ledger::{NodeId, PoolConcept, Refusal},
+    ledger::{NodeId, Outcome, PoolConcept, Refusal},
     store::memory::Memory,
 };
 use serde_json::json;
@@ -83,7 +83,7 @@ async fn overlapping_contributions_in_parallel_credit_each_concept_once() {
     });
     let mut credited = 0;
     for call in calls.collect::<Vec<_>>() {
-        let Outcome::Contributed { new, duplicates, .. } = call.await.unwrap().unwrap() else {
+        let Outcome::Contributed { new, duplicates, .. } = call.await.unwrap().unwrap().outcome else {
             panic!("not contributed")
         };
         assert_eq!(new + duplicates, 10);
@@ -118,7 +118,10 @@ async fn ten_thousand_requests_at_once_are_all_answered_and_the_limit_is_exact()
         })
     });
     for call in calls.collect::<Vec<_>>() {
-        assert!(matches!(call.await.unwrap().unwrap(), Outcome::Registered { .. }));
+        assert!(matches!(
+            call.await.unwrap().unwrap().outcome,
+            Outcome::Registered { .. }
+        ));
     }
     let calls = (0..1_000).map(|number| {
         let sequencer = sequencer.clone();
@@ -130,7 +133,7 @@ async fn ten_thousand_requests_at_once_are_all_answered_and_the_limit_is_exact()
     });
     let (mut accepted, mut limited) = (0, 0);
     for call in calls.collect::<Vec<_>>() {
-        match call.await.unwrap().unwrap() {
+        match call.await.unwrap().unwrap().outcome {
             Outcome::Contributed { new: 1, .. } => accepted += 1,
             Outcome::Refused(Refusal::RateLimited { .. }) => limited += 1,
             other => panic!("{other:?}"),
@@ -150,6 +153,7 @@ async fn commands_of_one_caller_see_those_before_them() {
             .propose(contribute("a", &[format!("concept {round}")]), None)
             .await
             .unwrap()
+            .outcome
         else {
             panic!("not contributed")
         };
@@ -171,7 +175,7 @@ async fn waiting_commands_share_a_batch() {
         .map(|number| sequencer.propose(contribute(&format!("member {number}"), &[format!("c {number}")]), None));
     let calls = futures_of(calls);
     for outcome in calls.await {
-        assert!(matches!(outcome.unwrap(), Outcome::Contributed { new: 1, .. }));
+        assert!(matches!(outcome.unwrap().outcome, Outcome::Contributed { new: 1, .. }));
     }
     let batches = metric(&metrics, "continuum_sequencer_batch_commands_count");
     let records = engine.committed().borrow().0 - before;
@@ -216,7 +220,10 @@ async fn without_room_in_time_the_caller_is_told_to_retry_and_nothing_happens() 
     assert_eq!(ledger::pool_stats(engine.view()).unwrap().concepts, 0);
     let accepted = sequencer.propose(contribute("a", &["one".to_owned()]), None).await;
     assert!(
-        matches!(accepted, Ok(Outcome::Contributed { new: 1, .. })),
+        matches!(
+            accepted.as_ref().map(|decision| &decision.outcome),
+            Ok(Outcome::Contributed { new: 1, .. })
+        ),
         "{accepted:?}"
     );
     sequencer.close();
@@ -240,7 +247,7 @@ async fn closing_answers_what_was_queued_and_takes_no_more() {
     tokio::task::spawn_blocking(move || closing.close()).await.unwrap();
     let mut accepted = 0;
     for call in calls {
-        match call.await.unwrap() {
+        match call.await.unwrap().map(|decision| decision.outcome) {
             Ok(Outcome::Contributed { new: 1, .. }) => accepted += 1,
             Err(CommitError::Busy) => {}
             other => panic!("{other:?}"),

@@ -10,7 +10,7 @@
 //! random places. Entries are inserted in small groups, and the task yields after each, so that neither queries nor other
 //! tasks wait for long. Nothing is lost when [`Search::run`] is dropped at any await.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use engine::{clock::Timestamp, json::ContentHash};
 use tokio::sync::watch;
@@ -90,8 +90,11 @@ impl Search {
             }
             for group in entries.chunks(INSERT_DOCUMENTS_MAX) {
                 let documents = group.iter().map(|entry| {
-                    let text = text_of(&source.concept_json(&entry.hash)?, &entry.hash)?;
-                    Ok(document(entry, text, 0))
+                    Ok(document(
+                        entry,
+                        concept_of(source.concept_json(&entry.hash)?, &entry.hash)?,
+                        0,
+                    ))
                 });
                 self.insert(&documents.collect::<Result<Vec<_>, Error>>()?);
                 tokio::task::yield_now().await;
@@ -109,14 +112,14 @@ impl Search {
             usage.extend(page);
             tokio::task::yield_now().await;
         }
-        let mut texts = HashMap::new();
+        let mut concepts = HashMap::new();
         let mut last = None;
         loop {
             let page = source.concept_page(last.as_ref(), PAGE_ROWS_MAX)?;
             let Some(&(hash, _)) = page.last() else { break };
             last = Some(hash);
             for (hash, json) in page {
-                texts.insert(hash, text_of(&json, &hash)?);
+                concepts.insert(hash, concept_of(json, &hash)?);
             }
             tokio::task::yield_now().await;
         }
@@ -127,12 +130,12 @@ impl Search {
             }
             for group in page.chunks(INSERT_DOCUMENTS_MAX) {
                 let documents = group.iter().map(|entry| {
-                    let text = match texts.remove(&entry.hash) {
-                        Some(text) => text,
+                    let concept = match concepts.remove(&entry.hash) {
+                        Some(concept) => concept,
                         // Contributed since the concepts were read.
-                        None => text_of(&source.concept_json(&entry.hash)?, &entry.hash)?,
+                        None => concept_of(source.concept_json(&entry.hash)?, &entry.hash)?,
                     };
-                    Ok(document(entry, text, usage.get(&entry.hash).copied().unwrap_or(0)))
+                    Ok(document(entry, concept, usage.get(&entry.hash).copied().unwrap_or(0)))
                 });
                 self.insert(&documents.collect::<Result<Vec<_>, Error>>()?);
                 tokio::task::yield_now().await;
@@ -163,21 +166,25 @@ impl Search {
     }
 }
 
-fn document(entry: &Entry, text: Text, usage: u64) -> Document {
+/// A concept as stored, and what of it is searched.
+type Concept = (Arc<str>, Text);
+
+fn document(entry: &Entry, (json, text): Concept, usage: u64) -> Document {
     Document {
         counter: entry.counter,
         hash: entry.hash,
         first_contributed: entry.first_contributed,
         usage,
         text,
+        json,
     }
 }
 
-fn text_of(json: &str, hash: &ContentHash) -> Result<Text, Error> {
+fn concept_of(json: String, hash: &ContentHash) -> Result<Concept, Error> {
     let value = engine::json::parse(json.as_bytes()).map_err(|error| {
         Error(format!(
             "concept {hash} in the database is not what was stored: {error}"
         ))
     })?;
-    Ok(Text::of(&value))
+    Ok((json.into(), Text::of(&value)))
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  document 0   1   2 …   (dense, in order of the pool counter)
-//!  counters first_contributed hashes usage          one array each
+//!  counters first_contributed hashes usage json     one array each
 //!  text     hound▮dog▮4▮ | …                        one arena; start and name length of each document
 //!  grams    "hou" → 0:1/1 17:0/2 …                  packed lists with the counts of each document
 //! ```
@@ -15,7 +15,10 @@
 //!
 //! Pure: no clock (`now` is handed in), no lock, no I/O. Documents are only ever added.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use engine::{
     clock::Timestamp,
@@ -26,10 +29,15 @@ use memchr::memmem::Finder;
 use super::{
     Hit, Query, Totals,
     grams::Grams,
-    postings::Posting,
+    postings::{Posting, Postings},
     ranking::{Best, Rank, quality},
     text::Text,
 };
+
+/// The postings of the documents before `end`.
+fn below(list: &Postings, end: u32) -> impl Iterator<Item = Posting> {
+    list.iter().take_while(move |posting| posting.document < end)
+}
 
 /// A pool entry to be indexed.
 #[derive(Clone, Debug)]
@@ -44,7 +52,12 @@ pub struct Document {
     pub usage: u64,
     /// Its searchable text.
     pub text: Text,
+    /// Itself, as stored.
+    pub json: Arc<str>,
 }
+
+/// What an `Arc` keeps beside its content: two counts.
+const ARC_BYTES: usize = 2 * size_of::<usize>();
 
 /// The search index of the pool.
 #[derive(Debug)]
@@ -57,6 +70,9 @@ pub struct Index {
     /// Start of each document's text in `arena`.
     starts: Vec<usize>,
     name_bytes: Vec<u32>,
+    /// What is delivered, so that an answer reads nothing from the database.
+    jsons: Vec<Arc<str>>,
+    json_bytes: usize,
     arena: Vec<u8>,
     grams: Grams,
 }
@@ -78,6 +94,8 @@ impl Index {
             usage: Vec::new(),
             starts: Vec::new(),
             name_bytes: Vec::new(),
+            jsons: Vec::new(),
+            json_bytes: 0,
             arena: Vec::new(),
             grams: Grams::new(),
         }
@@ -96,6 +114,8 @@ impl Index {
         self.usage.push(AtomicU64::new(document.usage));
         self.starts.push(self.arena.len());
         self.name_bytes.push(name_bytes);
+        self.jsons.push(Arc::clone(&document.json));
+        self.json_bytes += document.json.len() + ARC_BYTES;
         self.arena.extend_from_slice(&document.text.bytes);
         self.grams.insert(number, &document.text);
         true
@@ -121,9 +141,11 @@ impl Index {
     pub fn query(&self, query: &Query<'_>, now: Timestamp) -> Vec<Hit> {
         let folded = json::fold(query.text);
         let needle = folded.as_bytes();
-        let mut best = Best::new(query.limit.min(self.counters.len()));
+        // Documents stand in the order of their counters, and so do the postings of every list.
+        let end = self.counters.partition_point(|&counter| counter <= query.counter_max) as u32;
+        let mut best = Best::new(query.limit.min(end as usize));
         if needle.is_empty() {
-            let documents = 0..self.counters.len() as u32;
+            let documents = 0..end;
             let postings = documents.map(|document| Posting {
                 document,
                 in_name: 0,
@@ -131,10 +153,10 @@ impl Index {
             });
             self.rank(postings, query.quality_min, now, &mut best, |posting| posting);
         } else if let Some(list) = self.grams.exact(needle) {
-            self.rank(list.iter(), query.quality_min, now, &mut best, |posting| posting);
+            self.rank(below(list, end), query.quality_min, now, &mut best, |posting| posting);
         } else if let Some(list) = self.grams.rarest(needle) {
             let finder = Finder::new(needle);
-            self.rank(list.iter(), query.quality_min, now, &mut best, |posting| {
+            self.rank(below(list, end), query.quality_min, now, &mut best, |posting| {
                 self.matches(&finder, posting.document)
             });
         }
@@ -163,6 +185,8 @@ impl Index {
             + self.hashes.capacity() * size_of::<ContentHash>()
             + self.starts.capacity() * size_of::<usize>()
             + self.name_bytes.capacity() * size_of::<u32>()
+            + self.jsons.capacity() * size_of::<Arc<str>>()
+            + self.json_bytes
             + self.arena.capacity()
             + self.grams.heap_bytes()
     }
@@ -219,6 +243,7 @@ impl Index {
             hash: self.hashes[index],
             quality: rank.quality(),
             usage: rank.usage(),
+            json: Arc::clone(&self.jsons[index]),
         }
     }
 }

@@ -55,10 +55,12 @@ pub struct Query<'a> {
     pub limit: usize,
     /// Only concepts of this quality or more.
     pub quality_min: f64,
+    /// Only concepts up to this counter; `u64::MAX` for all.
+    pub counter_max: u64,
 }
 
 /// A concept found.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
     /// Its number in the pool.
     pub counter: u64,
@@ -68,6 +70,8 @@ pub struct Hit {
     pub quality: f64,
     /// Deliveries before this one.
     pub usage: u64,
+    /// The concept as stored.
+    pub json: Arc<str>,
 }
 
 /// What the statistics page shows.

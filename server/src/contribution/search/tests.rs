@@ -39,6 +39,7 @@ impl Scan {
             hash: ContentHash::of(concept),
             quality: 0.0,
             usage,
+            json: json::to_text(concept).into(),
         };
         self.concepts.push(Scanned {
             hit,
@@ -73,8 +74,8 @@ impl Scan {
                 total += matches;
                 in_name += if *of_name { matches } else { 0 };
             }
-            if quality >= query.quality_min && (total > 0 || needle.is_empty()) {
-                found.push((Hit { quality, ..*hit }, in_name, total));
+            if hit.counter <= query.counter_max && quality >= query.quality_min && (total > 0 || needle.is_empty()) {
+                found.push((Hit { quality, ..hit.clone() }, in_name, total));
             }
         }
         found.sort_by(|(one, one_in_name, one_total), (other, other_in_name, other_total)| {
@@ -100,6 +101,7 @@ fn document(counter: u64, concept: &Value, first_contributed: Timestamp, usage: 
         first_contributed,
         usage,
         text: Text::of(concept),
+        json: json::to_text(concept).into(),
     }
 }
 
@@ -118,6 +120,7 @@ fn found(index: &Index, text: &str) -> Vec<u64> {
         text,
         limit: 1000,
         quality_min: 0.0,
+        counter_max: u64::MAX,
     };
     index
         .query(&query, Timestamp(0))

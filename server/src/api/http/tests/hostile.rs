@@ -167,7 +167,11 @@ async fn each_kind_of_bad_text_has_its_status() {
     status("900 levels").await.refusal(400, "nested_too_deep");
     status("invalid UTF-8").await.refusal(400, "not_utf8");
     status("UTF-16").await.refusal(422, "malformed_json");
-    status("duplicate keys").await.refusal(422, "duplicate_key");
+    let told = status("duplicate keys").await.refusal(422, "duplicate_key");
+    assert!(
+        told[0]["msg"].as_str().unwrap().ends_with("it stands in concepts[0]"),
+        "{told}"
+    );
     status("escaped duplicate").await.refusal(422, "duplicate_key");
 }
 

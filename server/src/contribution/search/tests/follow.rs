@@ -113,6 +113,7 @@ fn count(search: &Search, text: &str) -> usize {
                 text,
                 limit: 10_000,
                 quality_min: 0.0,
+                counter_max: u64::MAX,
             },
             Timestamp(0),
         )
@@ -139,16 +140,18 @@ fn what_was_there_at_the_start_is_found_with_its_usage() {
                 text: "",
                 limit: 1,
                 quality_min: 0.0,
+                counter_max: u64::MAX,
             },
             Timestamp(0),
-        )[0];
+        );
         let expected = Hit {
             counter: 1235,
             hash: ContentHash::of(&concept(1234)),
             quality: 7.0,
             usage: 7,
+            json: concept(1234).to_string().into(),
         };
-        assert_eq!(best, expected);
+        assert_eq!(best, [expected]);
     });
 }
 
@@ -178,10 +181,11 @@ fn what_is_contributed_later_is_found_once_its_counter_is_reached() {
                     text: "",
                     limit: 1,
                     quality_min: 0.0,
+                    counter_max: u64::MAX,
                 },
                 Timestamp(0),
-            )[0];
-            assert_eq!(best.usage, 1);
+            );
+            assert_eq!(best[0].usage, 1);
         }
     });
 }

@@ -11,6 +11,7 @@ fn order(index: &Index, text: &str, now: u64) -> Vec<u64> {
                 text,
                 limit: 10,
                 quality_min: 0.0,
+                counter_max: u64::MAX,
             },
             Timestamp(now),
         )
@@ -72,6 +73,7 @@ fn quality_falls_with_time_once_a_day_has_passed() {
                 text: "oak",
                 limit: 10,
                 quality_min: 0.0,
+                counter_max: u64::MAX,
             },
             Timestamp(now),
         );
@@ -93,6 +95,7 @@ fn quality_falls_with_time_once_a_day_has_passed() {
         text: "",
         limit: 10,
         quality_min: 2.0,
+        counter_max: u64::MAX,
     };
     assert_eq!(
         index.query(&query, Timestamp(9 * DAY)).len(),
@@ -115,7 +118,8 @@ fn an_empty_query_finds_all_by_quality_and_age() {
                 &Query {
                     text: "",
                     limit: 2,
-                    quality_min: 0.0
+                    quality_min: 0.0,
+                    counter_max: u64::MAX,
                 },
                 Timestamp(0)
             )
@@ -128,7 +132,8 @@ fn an_empty_query_finds_all_by_quality_and_age() {
                 &Query {
                     text: "",
                     limit: 0,
-                    quality_min: 0.0
+                    quality_min: 0.0,
+                    counter_max: u64::MAX,
                 },
                 Timestamp(0)
             )

@@ -170,18 +170,23 @@ impl Pair {
     }
 
     fn check(&self, text: &str, limit: usize, quality_min: f64) -> Result<Vec<Hit>, TestCaseError> {
-        let query = Query {
-            text,
-            limit,
-            quality_min,
-        };
-        let hits = self.index.query(&query, Timestamp(self.now));
-        prop_assert_eq!(
-            &hits,
-            &self.scan.query(&query, Timestamp(self.now)),
-            "query {:?}",
-            query
-        );
+        let mut hits = Vec::new();
+        // The pool as it was, then the pool as it is.
+        for counter_max in [self.index.last_counter() / 2, u64::MAX] {
+            let query = Query {
+                text,
+                limit,
+                quality_min,
+                counter_max,
+            };
+            hits = self.index.query(&query, Timestamp(self.now));
+            prop_assert_eq!(
+                &hits,
+                &self.scan.query(&query, Timestamp(self.now)),
+                "query {:?}",
+                query
+            );
+        }
         Ok(hits)
     }
 }
