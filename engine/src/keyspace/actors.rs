@@ -104,3 +104,64 @@ impl Table {
         number
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(node: &str) -> Actor {
+        Actor::new(node, 7)
+    }
+
+    #[test]
+    fn numbers_count_up_from_0_and_stay() {
+        let actors = Actors::default();
+        assert!(actors.is_empty());
+        assert_eq!(actors.intern(&actor("b")), (0, true));
+        assert_eq!(
+            actors.intern(&actor("a")),
+            (1, true),
+            "in the order of arrival, not of names"
+        );
+        assert_eq!(
+            actors.intern(&Actor::new("b", 8)),
+            (2, true),
+            "another incarnation is another actor"
+        );
+        assert_eq!(actors.intern(&actor("b")), (0, false), "whose row is written already");
+        assert_eq!(actors.len(), 3);
+        assert_eq!(actors.number(&actor("a")), Some(1));
+        assert_eq!(actors.actor(1), Ok(actor("a")));
+    }
+
+    #[test]
+    fn a_number_that_no_row_gave_is_damage() {
+        let actors = Actors::default();
+        actors.intern(&actor("a"));
+        assert!(matches!(actors.actor(1), Err(Undecodable::Damaged { .. })));
+        assert_eq!(actors.number(&actor("b")), None);
+    }
+
+    #[test]
+    fn rows_are_restored_in_order_and_a_gap_is_damage() {
+        let actors = Actors::default();
+        assert_eq!(actors.restore(0, actor("a")), Ok(()));
+        let missing = actors.restore(2, actor("c")).expect_err("row 1 is missing");
+        assert!(
+            missing.to_string().contains("row 1 is missing before row 2"),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn numbers_of_a_batch_that_was_not_written_are_given_again() {
+        let actors = Actors::default();
+        actors.intern(&actor("a"));
+        actors.intern(&actor("b"));
+        actors.truncate(1);
+        assert_eq!((actors.len(), actors.number(&actor("b"))), (1, None));
+        assert_eq!(actors.intern(&actor("c")), (1, true));
+        actors.truncate(9);
+        assert_eq!(actors.len(), 2, "there is nothing to forget");
+    }
+}

@@ -182,12 +182,31 @@ fn decode_body<T: Record>(body: &[u8]) -> Result<T, Undecodable> {
     Ok(record)
 }
 
-/// Pins the bytes of a record, both ways.
+/// Pins the bytes of a record, both ways, and that nothing near them is read as one.
 #[cfg(test)]
 #[track_caller]
 pub(crate) fn golden<T: Record + PartialEq + std::fmt::Debug>(record: &T, bytes: &[u8]) {
     assert_eq!(encode(record), bytes, "{record:?} is written otherwise than before");
     assert_eq!(decode::<T>(bytes).as_ref(), Ok(record));
+    refuses_all_but(bytes, decode::<T>);
+}
+
+/// Checks that `decode`, which reads `bytes`, refuses them cut anywhere, with a byte more, and under another version.
+#[cfg(test)]
+#[track_caller]
+pub(crate) fn refuses_all_but<T>(bytes: &[u8], decode: impl Fn(&[u8]) -> Result<T, Undecodable>) {
+    let is_damaged = |bytes: &[u8]| matches!(decode(bytes), Err(Undecodable::Damaged { .. }));
+    for length in 0..bytes.len() {
+        assert!(is_damaged(&bytes[..length]), "{bytes:?} cut to {length} bytes is read");
+    }
+    assert!(is_damaged(&[bytes, &[0]].concat()), "{bytes:?} and a zero byte is read");
+    let of_version = |version: u8| [&[version], &bytes[1..]].concat();
+    assert!(is_damaged(&of_version(0)), "version 0 is never written");
+    let newer = bytes[0] + 1;
+    assert!(
+        matches!(decode(&of_version(newer)), Err(Undecodable::Newer { found, .. }) if found == newer),
+        "{bytes:?} as version {newer} is read, or not called newer"
+    );
 }
 
 #[cfg(test)]

@@ -141,3 +141,6 @@ pub fn decode(bytes: &[u8], actors: &Actors) -> Result<State, Undecodable> {
     }
     Ok(state)
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,3 +158,6 @@ fn take_up(actors: &Actors, number: &[u8], value: &[u8]) -> Result<(), store::Er
     let row: ActorRow = codec::decode(value)?;
     Ok(actors.restore(u32::from_be_bytes(number), Actor::new(&row.node, row.incarnation))?)
 }
+
+#[cfg(test)]
+mod tests;

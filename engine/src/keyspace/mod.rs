@@ -40,3 +40,21 @@ impl NamespaceId {
     /// The first that a client may get.
     pub const FIRST_USER: NamespaceId = NamespaceId(16);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_namespaces_are_for_ever() {
+        let reserved = [NamespaceId::SYSTEM, NamespaceId::SHARED, NamespaceId::FIRST_USER];
+        assert_eq!(reserved, [0, 1, 16].map(NamespaceId));
+        // As they stand in front of every concept's key, and as a record holds them.
+        assert_eq!(concepts::key(NamespaceId::SYSTEM, b"k"), [0, 0, 0, 0, b'k']);
+        assert_eq!(concepts::key(NamespaceId::SHARED, b"k"), [0, 0, 0, 1, b'k']);
+        assert_eq!(concepts::key(NamespaceId::FIRST_USER, b"k"), [0, 0, 0, 16, b'k']);
+        let mut part = Vec::new();
+        codec::append(&NamespaceId(300), &mut part);
+        assert_eq!(part, [251, 44, 1]);
+    }
+}

@@ -46,7 +46,19 @@ fn golden_bytes_of_a_group() {
 #[test]
 fn golden_bytes_of_a_group_without_records() {
     let bytes = framed(&[]);
-    assert_eq!(bytes.len(), HEADER_BYTES);
+    let expected = concat!(
+        "47525031",
+        "7ba31c4c",
+        "30000000",
+        "00000000", // the CRC of no bytes
+        "0a00000000000000",
+        "0800000000000000",
+        "00000000",
+        "04030201",
+        "00",
+        "00000000000000",
+    );
+    assert_eq!(hex(&bytes), expected);
     let head = Header::decode(&bytes, 0x5a17_5a17).unwrap();
     assert_eq!(
         (head.count, head.first, head.last(), head.body_crc),
@@ -59,6 +71,24 @@ fn a_group_belongs_to_its_segment_only() {
     let bytes = framed(&[Record { header: 1, body: b"ab" }]);
     assert!(Header::decode(&bytes, 0x5a17_5a17).is_some());
     assert_eq!(Header::decode(&bytes, 0x5a17_5a18), None);
+}
+
+/// With and without records: a head cut anywhere is none, and a body of another length is not its own.
+#[test]
+fn cut_or_longer_bytes_are_no_group() {
+    for records in [&[][..], &[Record { header: 1, body: b"ab" }]] {
+        let bytes = framed(records);
+        for length in 0..HEADER_BYTES {
+            assert_eq!(Header::decode(&bytes[..length], 0x5a17_5a17), None, "{length} bytes");
+        }
+        let head = Header::decode(&bytes, 0x5a17_5a17).unwrap();
+        assert!(head.owns(&bytes[HEADER_BYTES..]));
+        for length in HEADER_BYTES..bytes.len() {
+            assert!(!head.owns(&bytes[HEADER_BYTES..length]), "{length} bytes");
+        }
+        let longer = [&bytes[HEADER_BYTES..], &[0; 8]].concat();
+        assert!(!head.owns(&longer));
+    }
 }
 
 #[test]
