@@ -1,25 +1,42 @@
-//! Under `strace`: a completed sync stands between every contribution and its 200, and a failed one is the last thing that
-//! happens.
+//! Under `strace`: a completed sync of the log stands between every request that changes something and its yes, and a failed
+//! one is the last thing that happens.
+//!
+//! ```text
+//!  members   POST /federation/register, contribute, knowledge      HTTP/1.1
+//!  writers   Namespaces.Create, then Concepts.Put and Delete       gRPC, connections on which nothing is only read
+//! ```
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
     reason = "tests drive real processes by the real clock"
 )]
 
-use std::{os::unix::process::ExitStatusExt as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, os::unix::process::ExitStatusExt as _, path::PathBuf, time::Duration};
 
 use continuum_tests::{
-    Launch, Member, Node, federation, has_program, skipped,
-    trace::{Trace, strace},
+    Answer, Launch, Member, Node,
+    federation::{self, PI_PHI},
+    grpc::Namespace,
+    has_program, skipped,
+    trace::{Asked, Trace, strace},
     words::made,
 };
 
-/// Members that contribute at once, so that they share syncs.
+/// Members that ask at once, so that they share syncs.
 const MEMBERS: u64 = 6;
 /// Contributions of one member; its limit is 100.
 const CONTRIBUTIONS: u64 = 90;
-/// Which sync fails, counted from the first that belongs to a contribution.
+/// Every so many contributions the member asks for knowledge; its limit is 50.
+const CONTRIBUTIONS_PER_QUESTION: u64 = 3;
+/// Programs that write over gRPC beside the members.
+const WRITERS: u64 = 2;
+/// Keys each of them puts; every second one it deletes again.
+const PUTS: u64 = 60;
+/// Which sync fails, counted from the first that belongs to a request.
 const FAILING: [usize; 2] = [3, 40];
+
+/// How many requests were granted, by what they asked for.
+type Granted = BTreeMap<Asked, u64>;
 
 fn traced(inject: Option<&str>) -> (Launch, PathBuf) {
     let launch = Launch::new();
@@ -28,31 +45,75 @@ fn traced(inject: Option<&str>) -> (Launch, PathBuf) {
     (launch.wrapped(words), trace)
 }
 
-/// Contributes with all members at once, until the node goes away. How many concepts each was acknowledged.
-async fn contribute_all(node: &Node) -> Vec<u64> {
-    let members: Vec<Member> = (0..MEMBERS)
-        .map(|number| Member::new(node, format!("member {number}")))
-        .collect();
-    let mut running = tokio::task::JoinSet::new();
-    for (number, mut member) in members.into_iter().enumerate() {
-        running.spawn(async move {
-            let mut acknowledged = 0;
-            for contribution in 0..CONTRIBUTIONS {
-                match member.contribute(&[made(&member.name, contribution)]).await {
-                    Ok(answer) if answer.status == 200 => acknowledged += 1,
-                    Ok(answer) => assert!(answer.status >= 500, "{}", answer.text()),
-                    Err(_) => break,
-                }
+/// Counts an answer; false when the node has gone away.
+fn count(answer: std::io::Result<Answer>, asked: Asked, granted: &mut Granted) -> bool {
+    match answer {
+        Ok(answer) if answer.status == 200 => *granted.entry(asked).or_default() += 1,
+        Ok(answer) => assert!(answer.status >= 500, "{}", answer.text()),
+        Err(_) => return false,
+    }
+    true
+}
+
+/// Registers, gives, and asks in between, until the node goes away.
+async fn give_and_ask(mut member: Member) -> Granted {
+    let mut granted = Granted::new();
+    if !count(member.register(Some(PI_PHI)).await, Asked::Register, &mut granted) {
+        return granted;
+    }
+    for contribution in 0..CONTRIBUTIONS {
+        let answer = member.contribute(&[made(&member.name, contribution)]).await;
+        if !count(answer, Asked::Contribute, &mut granted) {
+            break;
+        }
+        if contribution.is_multiple_of(CONTRIBUTIONS_PER_QUESTION) {
+            let answer = member.knowledge("made", 5).await;
+            if !count(answer, Asked::Knowledge, &mut granted) {
+                break;
             }
-            (number, acknowledged)
-        });
+        }
     }
-    let mut acknowledged = vec![0; usize::try_from(MEMBERS).unwrap()];
+    granted
+}
+
+/// What each member was granted.
+async fn run_members(node: &Node) -> Vec<Granted> {
+    let mut running = tokio::task::JoinSet::new();
+    for number in 0..MEMBERS {
+        let member = Member::new(node, format!("member {number}"));
+        running.spawn(async move { (number, give_and_ask(member).await) });
+    }
+    let mut granted = vec![Granted::new(); usize::try_from(MEMBERS).unwrap()];
     while let Some(ended) = running.join_next().await {
-        let (number, count) = ended.unwrap();
-        acknowledged[number] = count;
+        let (number, of_member) = ended.unwrap();
+        granted[usize::try_from(number).unwrap()] = of_member;
     }
-    acknowledged
+    granted
+}
+
+/// Creates a namespace, puts keys and deletes every second one; how many calls that were.
+async fn put_and_delete(node: &Node, name: String) -> u64 {
+    let mut namespace = Namespace::create(node, &name).await;
+    let mut calls = 1;
+    for number in 0..PUTS {
+        let key = format!("key {number}");
+        namespace.put(&key, "{\"written\":true}").await.unwrap();
+        calls += 1;
+        if number.is_multiple_of(2) {
+            assert!(namespace.delete(&key).await.unwrap(), "{key} was there");
+            calls += 1;
+        }
+    }
+    calls
+}
+
+/// How many calls all writers made, one writer after the other.
+async fn run_writers(node: &Node) -> u64 {
+    let mut calls = 0;
+    for number in 0..WRITERS {
+        calls += put_and_delete(node, format!("traced-{number}")).await;
+    }
+    calls
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,58 +123,75 @@ async fn a_completed_sync_precedes_each_200() {
     }
     let (launch, trace) = traced(None);
     let mut node = launch.start().await;
-    let acknowledged: u64 = contribute_all(&node).await.into_iter().sum();
-    assert_eq!(acknowledged, MEMBERS * CONTRIBUTIONS);
+    let (members, calls) = tokio::join!(run_members(&node), run_writers(&node));
+    let questions = CONTRIBUTIONS.div_ceil(CONTRIBUTIONS_PER_QUESTION);
+    let of_member = Granted::from([
+        (Asked::Register, 1),
+        (Asked::Contribute, CONTRIBUTIONS),
+        (Asked::Knowledge, questions),
+    ]);
+    assert_eq!(members, vec![of_member; members.len()]);
+    assert_eq!(calls, WRITERS * (1 + PUTS + PUTS / 2));
     assert!(node.stop(Duration::from_secs(20)).await.success());
-    let trace = Trace::read(&trace);
-    let (uncovered, looked_at) = trace.uncovered();
+
+    let trace = Trace::read(&trace, launch.data_directory());
+    let coverage = trace.coverage();
+    let expected = Granted::from([
+        (Asked::Register, MEMBERS),
+        (Asked::Contribute, MEMBERS * CONTRIBUTIONS),
+        (Asked::Knowledge, MEMBERS * questions),
+        (Asked::Rpc, calls),
+    ]);
     assert_eq!(
-        looked_at as u64, acknowledged,
-        "every contribution and its answer are in the trace"
+        coverage.granted, expected,
+        "every request and its answer are in the trace"
     );
-    assert!(
-        uncovered.is_empty(),
-        "answered before a sync: {:?}",
-        &trace.events[uncovered[0].saturating_sub(20)..=uncovered[0]]
-    );
-    assert_eq!(
-        trace.without_syncs().uncovered().0.len(),
-        looked_at,
-        "the check can fail"
-    );
+    if let Some(&first) = coverage.uncovered.first() {
+        let count = coverage.uncovered.len();
+        let before = &trace.events[first.saturating_sub(20)..=first];
+        panic!("{count} answered before a sync of the log, the first after: {before:#?}");
+    }
+    let without = trace.without_syncs_of_the_log().coverage();
+    let all: u64 = expected.values().sum();
+    assert_eq!(without.uncovered.len() as u64, all, "the check can fail");
 }
 
 /// Fails the `nth` sync of whichever thread gets there, and asks afterwards for everything that was acknowledged.
 async fn fail_sync(nth: usize) {
     let (launch, trace) = traced(Some(&format!("fdatasync:error=EIO:when={nth}")));
     let mut node = launch.start().await;
-    let acknowledged = contribute_all(&node).await;
+    let granted = run_members(&node).await;
     let status = node.wait_ended(Duration::from_secs(20)).await;
     assert!(
         !status.success(),
         "a failed sync ends the process with an error, not {status}"
     );
     assert_ne!(status.signal(), Some(9), "the node ended by itself");
-    let trace = Trace::read(&trace);
+    let trace = Trace::read(&trace, launch.data_directory());
     assert_eq!(
-        trace.acknowledged_after_failed_sync(),
+        trace.granted_after_failed_sync(),
         Some(0),
         "nothing is acknowledged after a failed sync"
     );
     // The same data without the fault.
     let mut node = launch.clone().wrapped(Vec::<String>::new()).start().await;
-    for (number, acknowledged) in acknowledged.iter().enumerate() {
+    for (number, granted) in granted.iter().enumerate() {
         let mut member = Member::new(&node, format!("member {number}"));
-        let score = federation::number(&member.status().await.unwrap().ok()["contribution_score"]);
-        assert!(
-            score >= *acknowledged as f64,
-            "member {number} has {score}, was acknowledged {acknowledged}"
-        );
+        let status = member.status().await.unwrap().ok();
+        for (score, asked) in [
+            ("contribution_score", Asked::Contribute),
+            ("consumption_score", Asked::Knowledge),
+        ] {
+            let promised = granted.get(&asked).copied().unwrap_or(0) as f64;
+            let found = federation::number(&status[score]);
+            assert!(
+                found >= promised,
+                "{score} of member {number} is {found}, acknowledged were {promised}"
+            );
+        }
     }
-    assert!(
-        acknowledged.iter().sum::<u64>() > 0,
-        "the fault came before anything was acknowledged"
-    );
+    let acknowledged: u64 = granted.iter().flat_map(BTreeMap::values).sum();
+    assert!(acknowledged > 0, "the fault came before anything was acknowledged");
     assert!(node.stop(Duration::from_secs(20)).await.success());
 }
 
@@ -134,7 +212,7 @@ async fn a_failed_sync_stops_the_node() {
         200
     );
     assert!(node.stop(Duration::from_secs(20)).await.success());
-    let to_start = Trace::read(&trace).syncs_to_start();
+    let to_start = Trace::read(&trace, launch.data_directory()).syncs_to_start();
     for failing in FAILING {
         fail_sync(to_start + failing).await;
     }
