@@ -309,8 +309,13 @@ pub(super) fn siblings() -> BoxedStrategy<Vec<Step>> {
 }
 
 /// Histories of puts alone, never of deletes.
-pub(super) fn puts() -> BoxedStrategy<Vec<Step>> {
-    steps(put(Kind::Register), vec![1, 1, 2])
+pub(super) fn puts(kind: Kind) -> BoxedStrategy<Vec<Step>> {
+    steps(put(kind), vec![1, 1, 2])
+}
+
+/// Histories of puts to a register whose writers know what their own replica knows, or nothing.
+pub(super) fn puts_at_home() -> BoxedStrategy<Vec<Step>> {
+    steps(put(Kind::Register), vec![2, 1, 0])
 }
 
 /// Histories of a set.
