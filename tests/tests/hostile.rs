@@ -1,9 +1,12 @@
-//! Hostile bodies and names: each is refused with a 4xx that says why, none is charged, and no later read suffers.
+//! Hostile bodies and names: each is refused with a 4xx that says why, none is charged, and no later read suffers. Strange
+//! names that are names are kept as they are, apart from one another, through a crash and a stop.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
     reason = "tests drive real processes by the real clock"
 )]
+
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use continuum_tests::{Answer, Client, Member, Node, federation};
@@ -267,4 +270,172 @@ async fn hostile_names_and_heads_are_refused() {
         "a refused request costs nothing"
     );
     expect_healthy(&node, "hostile names").await;
+}
+
+/// Names that the node must take: up to 256 bytes of UTF-8 without control characters. Several are what careless code
+/// would take for one another, for a path, for markup or for a name of its own.
+fn strange_names() -> Vec<String> {
+    let longest = "n".repeat(256);
+    let mut names: Vec<String> = [
+        // Paths, and what stands for them.
+        "../../x",
+        "..",
+        ".",
+        "/",
+        "/etc/passwd",
+        "a/b",
+        "C:\\nul",
+        "%2e",
+        "%2e%2e%2f",
+        "%00",
+        // Quotes, markup, other languages.
+        "'; drop table members; --",
+        "\"",
+        "\\",
+        "\\u0000",
+        "{\"node_id\":\"x\"}",
+        "<script>alert(1)</script>",
+        "${jndi:ldap://x}",
+        "a  b",
+        "-rf",
+        "null",
+        // Names the node uses inside.
+        "system",
+        "shared",
+        "usage/",
+        "$serde_json::private::Number",
+        // Scripts, directions, pictures; marks that show nothing.
+        "узел-1",
+        "节点",
+        "\u{202e}tfel-ot-thgir",
+        "شبكة",
+        "👩‍👩‍👧‍👦",
+        "\u{feff}mark",
+        "zero\u{200b}width",
+        "\u{10ffff}",
+        // The same to the eye or after folding, and yet different members.
+        "Node",
+        "node",
+        "ﬁ",
+        "fi",
+        "\u{e9}",
+        "e\u{301}",
+        // One the beginning of the other, up to the longest there is.
+        &longest,
+        &longest[1..],
+    ]
+    .map(str::to_owned)
+    .into();
+    names.push("é".repeat(128));
+    names.push("😀".repeat(64));
+    names
+}
+
+/// A member with a strange name, and all it has been told of itself.
+struct Strange {
+    member: Member,
+    /// What its one contribution was answered.
+    given: Value,
+    /// Its standing after the last request.
+    status: Value,
+    questions: u64,
+}
+
+impl Strange {
+    /// Registers, gives one concept of its own.
+    async fn begin(node: &Node, number: usize, name: String) -> Strange {
+        let mut member = Member::new(node, name);
+        let registered = member.register(None).await.unwrap().ok();
+        assert_eq!(registered["node_id"], member.name);
+        let given = give(&mut member, number).await;
+        assert_eq!(given["new_concepts"], 1, "{:?}", member.name);
+        let status = Value::Null;
+        Strange {
+            member,
+            given,
+            status,
+            questions: 0,
+        }
+    }
+
+    /// Draws its own concept, which is charged, and reads its standing.
+    async fn ask(&mut self, number: usize) {
+        let name = self.member.name.clone();
+        let found = self.member.knowledge(&concept_name(number), 10).await.unwrap().ok();
+        assert_eq!(found["count"], 1, "{name:?}");
+        assert_eq!(
+            found["concepts"][0]["concept"]["name"],
+            concept_name(number),
+            "{name:?}"
+        );
+        self.questions += 1;
+        self.status = self.member.status().await.unwrap().ok();
+        assert_eq!(self.status["node_id"], name);
+        assert_eq!(self.status["registered"], true, "{name:?}");
+        assert_eq!(federation::number(&self.status["contribution_score"]), 1.0, "{name:?}");
+        let consumed = federation::number(&self.status["consumption_score"]);
+        assert_eq!(consumed, self.questions as f64, "{name:?}");
+    }
+
+    /// After a restart: its standing is what it was, its retry is answered as the first time and not credited, its concept
+    /// is there.
+    async fn expect_unchanged(&mut self, number: usize) {
+        let name = self.member.name.clone();
+        assert_eq!(self.member.status().await.unwrap().ok(), self.status, "{name:?}");
+        let retried = give(&mut self.member, number).await;
+        assert_eq!(retried, self.given, "{name:?}");
+        self.ask(number).await;
+    }
+}
+
+fn concept_name(number: usize) -> String {
+    format!("given by strange member {number:02}")
+}
+
+/// The one contribution of a member, under an idempotency key that all members use.
+async fn give(member: &mut Member, number: usize) -> Value {
+    let headers = [JSON, ("x-node-id", &member.name), ("idempotency-key", "the-only-one")];
+    let body = named(&format!("\"{}\"", concept_name(number)));
+    let answer = member.client.call(Method::POST, CONTRIBUTE, &headers, body.into());
+    answer.await.unwrap().ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strange_names_are_members_like_any_other_through_a_crash_and_a_stop() {
+    let names = strange_names();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    let mut node = Node::start().await;
+    let mut members = Vec::new();
+    for (number, name) in names.into_iter().enumerate() {
+        let mut strange = Strange::begin(&node, number, name).await;
+        strange.ask(number).await;
+        members.push(strange);
+    }
+    let count = members.len() as u64;
+    assert_eq!(federation::total_concepts(&mut node.client()).await, count);
+    for orderly in [false, true] {
+        if orderly {
+            assert!(node.stop(Duration::from_secs(20)).await.success());
+        } else {
+            node.kill();
+        }
+        node.restart().await;
+        let stats = node.client().get("/federation/stats").await.unwrap().ok();
+        assert_eq!(stats["federation"]["total_concepts"], count);
+        for (number, strange) in members.iter_mut().enumerate() {
+            strange.expect_unchanged(number).await;
+        }
+        assert_eq!(federation::total_concepts(&mut node.client()).await, count);
+    }
+    // What was read is also what can be read by everybody: names in the pool break nobody's answer.
+    let everything = Member::new(&node, "reader").knowledge("strange member", 1000).await;
+    assert_eq!(everything.unwrap().ok()["count"], count);
+    // Nothing outside its directory, or beside what belongs there, was made of a name.
+    let data = node.launch().data_directory();
+    let mut found: Vec<_> = std::fs::read_dir(data)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    found.sort();
+    assert_eq!(found, ["LOCK", "db", "log", "node-id"]);
 }
