@@ -8,6 +8,7 @@
 //!  http::Client         one HTTP/1.1 connection        federation::Member   the contribution calls of one member
 //!  grpc                 the gRPC clients of a node
 //!  trace::Trace         what strace saw: requests, syncs, answers, in their order
+//!  network              where the default ports are free
 //!  words                the WordNet concepts and a plain scan over them
 //! ```
 //!
@@ -25,6 +26,7 @@ use std::io::Write as _;
 pub mod federation;
 pub mod grpc;
 pub mod http;
+pub mod network;
 pub mod node;
 pub mod trace;
 pub mod words;
