@@ -1,6 +1,7 @@
 //! The index against a scan that knows nothing of it.
 
 mod follow;
+mod keys;
 mod order;
 mod packing;
 mod scan;
