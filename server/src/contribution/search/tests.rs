@@ -1,5 +1,6 @@
 //! The index against a scan that knows nothing of it.
 
+mod brute;
 mod follow;
 mod keys;
 mod order;
