@@ -18,7 +18,8 @@ use continuum_tests::{
     federation::{self, PI_PHI},
     words::made,
 };
-use serde_json::Value;
+use hyper::Method;
+use serde_json::{Value, json};
 
 /// Members that contribute at once.
 const MEMBERS: u64 = 60;
@@ -52,6 +53,75 @@ async fn overlapping_contributions_credit_each_concept_once() {
     }
     assert_eq!(credited, DISTINCT);
     assert_eq!(federation::total_concepts(&mut node.client()).await, DISTINCT);
+}
+
+/// How often a member sends one contribution, all at once.
+const SENT: u64 = 20;
+
+/// The same contribution, over so many connections at once; the answers that were 200. `key` makes it a retry that the node
+/// can tell; another that is under way is then refused with 409.
+async fn send_at_once(node: &Node, member: &str, key: Option<&str>) -> Vec<Value> {
+    let concepts: Vec<Value> = (0..GIVEN).map(|number| made(member, number)).collect();
+    let body = json!({ "concepts": concepts }).to_string();
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..SENT {
+        let mut client = node.client();
+        let (body, member, key) = (body.clone(), member.to_owned(), key.map(str::to_owned));
+        running.spawn(async move {
+            let mut headers = vec![("content-type", "application/json"), ("x-node-id", &*member)];
+            headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
+            client
+                .call(Method::POST, "/federation/contribute", &headers, body.into())
+                .await
+                .unwrap()
+        });
+    }
+    let mut granted = Vec::new();
+    while let Some(answer) = running.join_next().await {
+        let answer = answer.unwrap();
+        if key.is_some() && answer.status == 409 {
+            continue;
+        }
+        granted.push(answer.ok());
+    }
+    granted
+}
+
+async fn score(node: &Node, member: &str) -> u64 {
+    let status = Member::new(node, member).status().await.unwrap().ok();
+    federation::number(&status["contribution_score"]) as u64
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_contribution_sent_again_is_credited_once() {
+    let mut node = Node::start().await;
+    // Without a key each is a request of its own: one of them is new, the others find everything known.
+    let new = |answers: &[Value]| -> u64 {
+        let counts = answers.iter().map(|answer| answer["new_concepts"].as_u64().unwrap());
+        counts.sum()
+    };
+    let plain = send_at_once(&node, "plain", None).await;
+    assert_eq!((plain.len() as u64, new(&plain)), (SENT, GIVEN));
+    // With a key all are the same request, and have the same answer.
+    let keyed = send_at_once(&node, "keyed", Some("once")).await;
+    assert!(!keyed.is_empty(), "one of them was not under way already");
+    assert!(keyed.iter().all(|answer| *answer == keyed[0]), "{keyed:#?}");
+    assert_eq!(keyed[0]["new_concepts"], GIVEN);
+    for round in ["at once", "after a crash"] {
+        assert_eq!(score(&node, "plain").await, GIVEN, "{round}");
+        assert_eq!(score(&node, "keyed").await, GIVEN, "{round}");
+        assert_eq!(
+            federation::total_concepts(&mut node.client()).await,
+            2 * GIVEN,
+            "{round}"
+        );
+        // What a program does that does not know whether its request was carried out.
+        node.kill();
+        node.restart().await;
+        assert_eq!(new(&send_at_once(&node, "plain", None).await), 0, "{round}");
+        let again = send_at_once(&node, "keyed", Some("once")).await;
+        assert!(again.iter().all(|answer| *answer == keyed[0]), "{again:#?}");
+    }
 }
 
 /// Requests of one member, half of each kind.
