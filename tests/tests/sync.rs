@@ -18,7 +18,7 @@ use continuum_tests::{
     federation::{self, PI_PHI},
     grpc::Namespace,
     has_program, skipped,
-    trace::{Asked, Trace, strace},
+    trace::{Asked, Synced, Trace, strace},
     words::made,
 };
 
@@ -31,7 +31,10 @@ const CONTRIBUTIONS_PER_QUESTION: u64 = 3;
 /// Programs that write over gRPC beside the members.
 const WRITERS: u64 = 2;
 /// Keys each of them puts; every second one it deletes again.
-const PUTS: u64 = 60;
+const PUTS: u64 = 150;
+/// Letters in each value: enough that the log goes on in another segment, the smallest there is, while requests are answered.
+const VALUE_BYTES: usize = 60_000;
+const SEGMENT_BYTES: &str = "16777216";
 /// Which sync fails, counted from the first that belongs to a request.
 const FAILING: [usize; 2] = [3, 40];
 
@@ -94,10 +97,11 @@ async fn run_members(node: &Node) -> Vec<Granted> {
 /// Creates a namespace, puts keys and deletes every second one; how many calls that were.
 async fn put_and_delete(node: &Node, name: String) -> u64 {
     let mut namespace = Namespace::create(node, &name).await;
+    let value = format!("\"{}\"", "v".repeat(VALUE_BYTES));
     let mut calls = 1;
     for number in 0..PUTS {
         let key = format!("key {number}");
-        namespace.put(&key, "{\"written\":true}").await.unwrap();
+        namespace.put(&key, &value).await.unwrap();
         calls += 1;
         if number.is_multiple_of(2) {
             assert!(namespace.delete(&key).await.unwrap(), "{key} was there");
@@ -122,6 +126,7 @@ async fn a_completed_sync_precedes_each_200() {
         return skipped("a_completed_sync_precedes_each_200", "strace is not installed");
     }
     let (launch, trace) = traced(None);
+    let launch = launch.argument("--storage-segment-bytes").argument(SEGMENT_BYTES);
     let mut node = launch.start().await;
     let (members, calls) = tokio::join!(run_members(&node), run_writers(&node));
     let questions = CONTRIBUTIONS.div_ceil(CONTRIBUTIONS_PER_QUESTION);
@@ -151,9 +156,18 @@ async fn a_completed_sync_precedes_each_200() {
         let before = &trace.events[first.saturating_sub(20)..=first];
         panic!("{count} answered before a sync of the log, the first after: {before:#?}");
     }
-    let without = trace.without_syncs_of_the_log().coverage();
+    let without = trace.without_syncs(Synced::Log).coverage();
     let all: u64 = expected.values().sum();
     assert_eq!(without.uncovered.len() as u64, all, "the check can fail");
+    // The names of the log's files are as durable as what lies in them.
+    let (made, lost) = trace.segments_made();
+    assert!(made > 1, "the log went on in another segment: {made} were made");
+    assert_eq!(
+        lost, 0,
+        "of {made} segments were not followed by a sync of the directory"
+    );
+    let without = trace.without_syncs(Synced::LogDirectory);
+    assert_eq!(without.segments_made(), (made, made), "the check can fail");
 }
 
 /// Fails the `nth` sync of whichever thread gets there, and asks afterwards for everything that was acknowledged.
@@ -173,6 +187,8 @@ async fn fail_sync(nth: usize) {
         Some(0),
         "nothing is acknowledged after a failed sync"
     );
+    let uncovered = trace.coverage().uncovered;
+    assert!(uncovered.is_empty(), "a sync that failed covers nothing");
     // The same data without the fault.
     let mut node = launch.clone().wrapped(Vec::<String>::new()).start().await;
     for (number, granted) in granted.iter().enumerate() {

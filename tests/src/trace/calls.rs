@@ -5,7 +5,7 @@
 //!  705 <... fdatasync resumed>)            = 0               lines: a write shows its bytes in the first, a read in the second
 //! ```
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path};
 
 /// One call of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,10 @@ pub(super) struct Call {
     pub(super) name: String,
     /// What the descriptor stands for: a path, or `socket:[…]`, unlike its number never used again.
     pub(super) descriptor: String,
-    /// What was read or written.
+    /// What was read or written; of an open, the path.
     pub(super) bytes: Vec<u8>,
+    /// Whether an open may make the file.
+    creates: bool,
     /// `None` when the process ended before the call did.
     pub(super) result: Option<i64>,
     /// The line in which it began.
@@ -31,6 +33,12 @@ impl Call {
 
     pub(super) fn is_read(&self) -> bool {
         matches!(&*self.name, "recvfrom" | "recvmsg" | "readv")
+    }
+
+    /// The path of a file that was made, or might have been there and was opened.
+    pub(super) fn created(&self) -> Option<&Path> {
+        let made = self.name == "openat" && self.creates && self.result.is_some_and(|result| result >= 0);
+        made.then(|| Path::new(OsStr::from_bytes(&self.bytes)))
     }
 
     /// The line that says when it took effect at the earliest: a read has its bytes at its end, a write sends them from its
@@ -74,7 +82,8 @@ pub(super) fn parse(text: &str) -> Vec<Call> {
 fn call(thread: u32, text: &str, began: usize, ended: Option<usize>) -> Option<Call> {
     let (name, rest) = text.split_once('(')?;
     let (arguments, result) = match rest.rsplit_once(" = ") {
-        Some((arguments, result)) => (arguments, result.split(' ').next()?.parse().ok()),
+        // A descriptor, like any other, comes with what it stands for: `11</data/log/1.log>`.
+        Some((arguments, result)) => (arguments, result.split([' ', '<']).next()?.parse().ok()),
         None => (rest, None),
     };
     let descriptor = arguments
@@ -94,6 +103,7 @@ fn call(thread: u32, text: &str, began: usize, ended: Option<usize>) -> Option<C
         name: name.to_owned(),
         descriptor,
         bytes,
+        creates: arguments.contains("O_CREAT"),
         result,
         began,
         ended,

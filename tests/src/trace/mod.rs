@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  712 recvfrom(19<socket:[7]>, "POST /federation/contribute…", …) = 310      Event::Request   { on: (7, 0), asked: Contribute }
-//!  705 fdatasync(11</data/log/0…1.log> <unfinished ...>                       Event::SyncBegins { thread: 705, of_log: true }
-//!  705 <... fdatasync resumed>)            = 0                                Event::SyncEnds   { thread: 705, of_log: true, failed: false }
+//!  705 fdatasync(11</data/log/0…1.log> <unfinished ...>                       Event::SyncBegins { thread: 705, of: Log }
+//!  705 <... fdatasync resumed>)            = 0                                Event::SyncEnds   { thread: 705, of: Log, failed: false }
 //!  712 sendto(19<socket:[7]>, "HTTP/1.1 200 OK…", …) = 412                    Event::Answer    { to: (7, 0), granted: true }
 //!
 //!  calls         strace's lines ──► whole calls, with the bytes they moved
@@ -41,6 +41,17 @@ pub enum Asked {
 /// One request and its answer: the connection, and the stream in it (0 in HTTP/1.1).
 pub type Exchange = (usize, u32);
 
+/// What a sync is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synced {
+    /// A file of the log.
+    Log,
+    /// The directory of the log: the names of its files.
+    LogDirectory,
+    /// The database, and everything else.
+    Other,
+}
+
 /// What happened, as far as durability cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -55,18 +66,20 @@ pub enum Event {
     SyncBegins {
         /// By which thread.
         thread: u32,
-        /// Of a file of the log, and not of the database or a directory.
-        of_log: bool,
+        /// Of what.
+        of: Synced,
     },
     /// A sync came back.
     SyncEnds {
         /// By which thread.
         thread: u32,
         /// As when it began.
-        of_log: bool,
+        of: Synced,
         /// With an error, real or injected.
         failed: bool,
     },
+    /// A segment was made: its name stands in the directory of the log.
+    Created,
     /// The write of an answer began.
     Answer {
         /// Where.
@@ -96,7 +109,7 @@ pub struct Coverage {
 /// child, so that a kill reaches it and not its tracer.
 #[must_use]
 pub fn strace(output: &Path, inject: Option<&str>) -> Vec<OsString> {
-    let calls = "trace=fdatasync,fsync,recvfrom,recvmsg,readv,sendto,sendmsg,writev";
+    let calls = "trace=openat,fdatasync,fsync,recvfrom,recvmsg,readv,sendto,sendmsg,writev";
     // Descriptors with what they stand for, and every byte of every string, in hexadecimal: HTTP/2 is no text.
     let mut words: Vec<OsString> = ["strace", "-D", "-f", "-qq", "-y", "-xx", "-s", "1048576", "-e", calls]
         .map(Into::into)
@@ -133,12 +146,22 @@ impl Trace {
         for call in calls::parse(text) {
             if call.is_sync() {
                 let path = Path::new(&call.descriptor);
-                let (thread, of_log) = (call.thread, path.starts_with(log) && path != log);
-                events.push((call.began, Event::SyncBegins { thread, of_log }));
+                let of = match path.strip_prefix(log) {
+                    Ok(inside) if inside == Path::new("") => Synced::LogDirectory,
+                    Ok(_) => Synced::Log,
+                    Err(_) => Synced::Other,
+                };
+                let thread = call.thread;
+                events.push((call.began, Event::SyncBegins { thread, of }));
                 if let Some(ended) = call.ended {
                     let failed = call.result != Some(0);
-                    events.push((ended, Event::SyncEnds { thread, of_log, failed }));
+                    events.push((ended, Event::SyncEnds { thread, of, failed }));
                 }
+            } else if call
+                .created()
+                .is_some_and(|path| path.parent() == Some(log) && path.extension() == Some("log".as_ref()))
+            {
+                events.push((call.began, Event::Created));
             } else if call.descriptor.starts_with("socket:") {
                 let number = conversations.len();
                 let conversation = conversations
@@ -163,7 +186,7 @@ impl Trace {
                 continue;
             };
             *coverage.granted.entry(asked).or_default() += 1;
-            if !completes_a_sync(&self.events[read..at]) {
+            if !completes_a_sync(&self.events[read..at], Synced::Log) {
                 coverage.uncovered.push(at);
             }
         }
@@ -196,7 +219,7 @@ impl Trace {
             matches!(
                 event,
                 Event::SyncEnds {
-                    of_log: true,
+                    of: Synced::Log,
                     failed: true,
                     ..
                 }
@@ -205,7 +228,7 @@ impl Trace {
         let failed = self.events.iter().position(is_failure)?;
         let late = (failed..self.events.len()).filter_map(|at| self.granted(at));
         Some(
-            late.filter(|&(read, _)| read > failed || !completes_a_sync(&self.events[read..failed]))
+            late.filter(|&(read, _)| read > failed || !completes_a_sync(&self.events[read..failed], Synced::Log))
                 .count(),
         )
     }
@@ -218,32 +241,46 @@ impl Trace {
             match event {
                 Event::SyncBegins { thread, .. } => *counted.entry(*thread).or_default() += 1,
                 Event::Request { .. } => break,
-                Event::SyncEnds { .. } | Event::Answer { .. } => {}
+                Event::SyncEnds { .. } | Event::Created | Event::Answer { .. } => {}
             }
         }
         counted.into_values().max().unwrap_or(0)
     }
 
-    /// The trace as if the log had never been synced, to see that a check fails without.
+    /// How many segments were made, and of how many a power cut could have taken the name away when the next request was
+    /// granted: no sync of the directory lies between.
     #[must_use]
-    pub fn without_syncs_of_the_log(&self) -> Trace {
-        let is_sync = |event: &&Event| {
-            matches!(
-                event,
-                Event::SyncBegins { of_log: true, .. } | Event::SyncEnds { of_log: true, .. }
-            )
+    pub fn segments_made(&self) -> (usize, usize) {
+        let made = self
+            .events
+            .iter()
+            .enumerate()
+            .filter(|(_, event)| **event == Event::Created);
+        let made: Vec<usize> = made.map(|(at, _)| at).collect();
+        let is_unsafe = |&&at: &&usize| {
+            let granted = (at..self.events.len()).find(|&at| self.granted(at).is_some());
+            granted.is_some_and(|granted| !completes_a_sync(&self.events[at..granted], Synced::LogDirectory))
         };
+        (made.len(), made.iter().filter(is_unsafe).count())
+    }
+
+    /// The trace as if nothing of this kind had ever been synced, to see that a check fails without.
+    #[must_use]
+    pub fn without_syncs(&self, kind: Synced) -> Trace {
+        let is_sync =
+            |event: &&Event| matches!(event, Event::SyncBegins { of, .. } | Event::SyncEnds { of, .. } if *of == kind);
         Trace {
             events: self.events.iter().filter(|event| !is_sync(event)).cloned().collect(),
         }
     }
 }
 
-/// Whether some sync of the log begins and ends well within `events`.
-fn completes_a_sync(events: &[Event]) -> bool {
+/// Whether some sync of this kind begins and ends well within `events`.
+fn completes_a_sync(events: &[Event], kind: Synced) -> bool {
     events.iter().enumerate().any(|(begin, event)| {
-        let Event::SyncBegins { thread, of_log: true } = event else {
-            return false;
+        let thread = match event {
+            Event::SyncBegins { thread, of } if *of == kind => thread,
+            _ => return false,
         };
         let end = events[begin..].iter().find_map(|event| match event {
             Event::SyncEnds { thread: of, failed, .. } if of == thread => Some(!failed),

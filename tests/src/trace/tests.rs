@@ -33,7 +33,7 @@ fn a_sync_between_request_and_answer_covers() {
     let trace = parse(COVERED);
     assert_eq!(trace.coverage().granted, BTreeMap::from([(Asked::Contribute, 1)]));
     assert_eq!(uncovered(&trace), (0, 1));
-    assert_eq!(uncovered(&trace.without_syncs_of_the_log()), (1, 1));
+    assert_eq!(uncovered(&trace.without_syncs(Synced::Log)), (1, 1));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_read_split_in_two_lines_is_a_request() {
         trace.events[0],
         Event::SyncBegins {
             thread: 705,
-            of_log: true
+            of: Synced::Log
         }
     );
 }
@@ -160,8 +160,34 @@ fn paths_and_bytes_are_read_from_hexadecimal() {
         parse(&text).events[0],
         Event::SyncBegins {
             thread: 705,
-            of_log: true
+            of: Synced::Log
         }
+    );
+}
+
+#[test]
+fn a_segment_needs_a_sync_of_the_directory_before_the_next_yes() {
+    let made =
+        "705 openat(AT_FDCWD</>, \"/data/log/2.log\", O_RDWR|O_CREAT|O_EXCL|O_CLOEXEC, 0666) = 12</data/log/2.log>\n";
+    let synced = "705 fsync(9</data/log>) = 0\n";
+    let request = COVERED.trim();
+    let files = |before: &str| parse(&format!("{before}{request}")).segments_made();
+    assert_eq!(files(&format!("{made}{synced}")), (1, 0));
+    assert_eq!(files(&format!("{synced}{made}")), (1, 1), "a sync before says nothing");
+    assert_eq!(files(made), (1, 1));
+    assert_eq!(files(&format!("{made}{}", synced.replace("log", "db"))), (1, 1));
+    for other in [
+        made.replace("data/log", "data/db"),
+        made.replace("O_CREAT|", ""),
+        made.replace("2.log\"", "reserve\""),
+        made.replace("12</data/log/2.log>", "-1 EEXIST (File exists)"),
+    ] {
+        assert_eq!(files(&other), (0, 0), "{other}");
+    }
+    assert_eq!(
+        parse(&format!("{request}\n{made}")).segments_made(),
+        (1, 0),
+        "nothing was granted since"
     );
 }
 
