@@ -141,11 +141,11 @@ pub struct Http {
     pub connections_per_address_max: u32,
     /// Request line and headers must have arrived after this long.
     pub header_timeout_ms: u64,
-    /// The body must have arrived after this long.
+    /// The body, or each message of a gRPC stream, must have arrived after this long.
     pub body_timeout_ms: u64,
     /// A connection without a request is closed after this long.
     pub idle_timeout_ms: u64,
-    /// A client that takes nothing of its answer is let go after this long.
+    /// A client that takes less than 64 KiB of what waits for it in this time is let go.
     pub write_timeout_ms: u64,
 }
 

@@ -105,7 +105,7 @@ fn documented() -> OpenApiRouter<Face> {
         .routes(routes!(openapi::docs))
 }
 
-/// The body for refusals that the HTTP machinery makes before a router sees the request; see [`crate::runtime::listener::serve`].
+/// The body for refusals that the HTTP machinery makes without the router; see [`crate::runtime::listener::serve`].
 #[must_use]
 pub fn unreadable(status: u16) -> String {
     let (code, detail) = match status {
@@ -113,6 +113,10 @@ pub fn unreadable(status: u16) -> String {
         431 => (
             Code::HeadTooLarge,
             "the request's headers are too large; send fewer or shorter ones",
+        ),
+        503 => (
+            Code::Busy,
+            "the request was carried out, but the node holds too many answers that their callers do not read; repeat it with the same Idempotency-Key, if it had one",
         ),
         _ => (
             Code::UnreadableHead,

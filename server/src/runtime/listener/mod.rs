@@ -5,21 +5,37 @@
 //!              │ no: closed at once          │ reads  : head and idle time-outs, by Phase
 //!              ▼                             │ writes : stalled-reader time-out
 //!            counted                         └ end    : what the caller still sends is drained, so that it reads our answer
+//!
+//!  Router ─► Answer ─► pieces of 64 KiB ─► hyper ─► Wire
+//!              │ within the room for answers   └ Progress: what waits for the caller, and how fast it is taken
 //! ```
 //!
 //! | a caller that | is let go after |
 //! |---|---|
 //! | connects and says nothing, or dribbles its request head | `head_ms_max` since connecting, or since the head's first byte |
 //! | dribbles a request body | `body_ms_max` since its head (the router sees [`BodyError::Late`]) |
+//! | dribbles a message of a gRPC stream | `body_ms_max` since the message's first byte, as above |
+//! | keeps a gRPC stream on which nothing is sent either way | never: a watch may wait for days. h2 pings find the dead |
 //! | keeps a connection with nothing asked | `idle_ms_max` since the last answer, politely |
-//! | does not read its answer | `write_ms_max` without a byte taken |
+//! | does not read its answer, or only in sips | `write_ms_max` in which less than 64 KiB, and not all, was taken |
+//!
+//! The last row means a stream on h2, and the connection on HTTP/1; and on h2 too if the stream has ended and only a
+//! piece of at most 64 KiB still waits, or if the socket takes no byte at all.
 //!
 //! Invariants: a connection counts against the limits from accept until its socket is closed; loopback has no limit per
-//! address; after `stop`, no connection outlives `drain_ms_max`. It refuses to know routes, bodies and callers' names.
+//! address; a request is in flight until the last byte of its answer is with the system's socket; answers hold no more
+//! than `answers_bytes_max` until then (small ones aside); after `stop`, gRPC streams end as soon as they are quiet and
+//! no connection outlives `drain_ms_max`. It refuses to know routes, bodies and callers' names; of gRPC it knows the
+//! content type, how messages are framed and two status codes.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // sockets and their time-outs are what this module is for
 
+mod alarm;
+mod answer;
 mod body;
+mod farewell;
 mod phase;
+mod progress;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -35,26 +51,35 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, http::Request};
+use answer::{Answer, Delivery, Kind, Room};
+use axum::{
+    Router,
+    body::{Body, HttpBody},
+    http::{HeaderValue, Request, Response, StatusCode, Version, header},
+};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use metrics::Gauge;
 use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
     task::JoinSet,
     time,
 };
 use tower::Service;
 
+use body::Arriving;
 pub use body::BodyError;
-use body::{Answer, Arriving};
-use phase::Phase;
+use farewell::Farewell;
+use phase::{Phase, Turn};
+use progress::{PIECE_BYTES, Progress};
+use streams::Streams;
 use wire::{Wire, linger};
+
+use super::tasks::{self, Stop};
 
 /// What a listener allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +90,12 @@ pub struct Settings {
     pub connections_per_address_max: usize,
     /// Time for a request head, from its first byte (from connecting, for the first one). Milliseconds.
     pub head_ms_max: u64,
-    /// Time for a request body, from the end of its head. Milliseconds.
+    /// Time for a request body, from the end of its head; for each message of a gRPC stream, from its first byte.
+    /// Milliseconds.
     pub body_ms_max: u64,
     /// Time between an answer and the next request. Milliseconds.
     pub idle_ms_max: u64,
-    /// Time without a byte of the answer being taken. Milliseconds.
+    /// Time for each 64 KiB of an answer to be taken, or for the rest of it. Milliseconds.
     pub write_ms_max: u64,
     /// Time for requests in flight to end once the listener stops. Milliseconds.
     pub drain_ms_max: u64,
@@ -77,6 +103,9 @@ pub struct Settings {
     pub head_bytes_max: usize,
     /// h2 requests at once on one connection.
     pub streams_max: u32,
+    /// Bytes of all answers that are not sent yet, so that callers who do not read cannot exhaust the memory. An answer
+    /// that finds no room is replaced by a 503; a gRPC stream ends with `RESOURCE_EXHAUSTED`.
+    pub answers_bytes_max: usize,
 }
 
 impl Default for Settings {
@@ -91,6 +120,7 @@ impl Default for Settings {
             drain_ms_max: 10_000,
             head_bytes_max: 32 * 1024,
             streams_max: 128,
+            answers_bytes_max: 256 * 1024 * 1024,
         }
     }
 }
@@ -112,6 +142,7 @@ impl Settings {
             ("idle_ms_max", self.idle_ms_max),
             ("write_ms_max", self.write_ms_max),
             ("streams_max", u64::from(self.streams_max)),
+            ("answers_bytes_max", self.answers_bytes_max as u64),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{name} is 0, which would refuse every caller; use at least 1"));
@@ -130,8 +161,8 @@ impl Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// How hyper's own refusals of unreadable request heads (400, 431, 414) look: status code to JSON body. hyper leaves
-/// them empty.
+/// How refusals look that no router makes: status code to JSON body. They are hyper's own of unreadable request heads
+/// (400, 431, 414), which it leaves empty, and ours of an answer without room (503).
 pub type Unreadable = fn(u16) -> String;
 
 /// Serves `router` on `listener` until `stop` resolves, then drains. `connections` shows how many there are.
@@ -148,15 +179,8 @@ pub async fn serve(
 ) {
     settings.validate().expect("the caller validated the settings");
     let drain = Duration::from_millis(settings.drain_ms_max);
-    let (stopping, stopped) = watch::channel(false);
-    let host = Arc::new(Host {
-        settings,
-        router,
-        unreadable,
-        crowd: Mutex::default(),
-        connections,
-        stopped,
-    });
+    let (stopper, stopping) = tasks::stop();
+    let host = Arc::new(Host::new(settings, router, unreadable, connections, stopping));
     let mut conversations = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
@@ -176,7 +200,7 @@ pub async fn serve(
         }
     }
     drop(listener);
-    let _heard = stopping.send(true);
+    stopper.stop();
     let drained = async { while conversations.join_next().await.is_some() {} };
     if time::timeout(drain, drained).await.is_err() {
         tracing::warn!(
@@ -207,16 +231,54 @@ struct Host {
     unreadable: Unreadable,
     crowd: Mutex<Crowd>,
     connections: Gauge,
-    stopped: watch::Receiver<bool>,
+    room: Room,
+    stop: Stop,
 }
 
 impl Host {
-    /// Waits for the listener's stop.
-    async fn stopping(&self) {
-        // An error means that the listener is gone, which is a stop as well.
-        drop(self.stopped.clone().wait_for(|stopped| *stopped).await);
+    fn new(settings: Settings, router: Router, unreadable: Unreadable, connections: Gauge, stop: Stop) -> Host {
+        Host {
+            room: Room::new(settings.answers_bytes_max),
+            settings,
+            router,
+            unreadable,
+            crowd: Mutex::default(),
+            connections,
+            stop,
+        }
+    }
+
+    fn write_limit(&self) -> Duration {
+        Duration::from_millis(self.settings.write_ms_max)
+    }
+
+    /// `body` with the time it has.
+    fn arriving(&self, body: Incoming, grpc: bool) -> Arriving {
+        let limit = Duration::from_millis(self.settings.body_ms_max);
+        if grpc {
+            Arriving::messages(body, limit, Farewell::new(self.stop.clone(), REQUEST_QUIET))
+        } else {
+            Arriving::whole(body, limit)
+        }
+    }
+
+    /// What a caller gets whose answer finds no room. Its request has been carried out.
+    fn no_room(&self) -> Response<Body> {
+        tracing::debug!("an answer found no room: too many wait to be read");
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut response = Response::new(Body::from((self.unreadable)(status.as_u16())));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        response
     }
 }
+
+/// After the word to stop, how long a gRPC answer may have nothing to say, and a gRPC request. The answer is the first to
+/// end, because it can say why.
+const ANSWER_QUIET: Duration = Duration::from_millis(250);
+const REQUEST_QUIET: Duration = Duration::from_millis(500);
 
 /// Who is connected.
 #[derive(Default)]
@@ -279,42 +341,82 @@ async fn converse(host: Arc<Host>, stream: TcpStream, peer: SocketAddr, place: P
     // A stop need not wait for callers that keep their end open.
     tokio::select! {
         () = linger(remains) => {}
-        () = host.stopping() => {}
+        () = host.stop.given() => {}
     }
     drop(place);
 }
 
 /// Answers requests until either side ends the conversation. The wire is closed for writing when this returns.
 async fn answer_all(
-    host: &Host,
+    host: &Arc<Host>,
     wire: Wire,
     phase: Arc<Phase>,
     peer: SocketAddr,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let body_time = Duration::from_millis(host.settings.body_ms_max);
-    let service = service_fn(|request: Request<Incoming>| {
+    let progress = Arc::new(Progress::new(host.write_limit()));
+    let service = service_fn(|request| {
         let turn = Phase::begin(&phase);
-        let mut request = request.map(|body| Body::new(Arriving::new(body, body_time)));
-        request.extensions_mut().insert(Peer(peer));
-        let answer = host.router.clone().call(request);
-        async move { Ok::<_, Infallible>(answer.await?.map(|body| Answer::new(body, turn))) }
+        answer_one(Arc::clone(host), request, peer, turn, Arc::clone(&progress))
     });
-    let builder = protocols(&host.settings);
+    let streams = Streams::new(Arc::clone(&phase), host.write_limit());
+    let builder = protocols(&host.settings, streams);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
+    let conversation = async {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = phase.tired() => {}
+            () = host.stop.given() => phase.tire(),
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    };
     tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = phase.tired() => {}
-        () = host.stopping() => phase.tire(),
+        biased; // `stalled` sees what the conversation hands over
+        ended = conversation => ended,
+        () = progress.stalled() => Err("the caller does not read its answer".into()),
+        () = phase.given_up() => Err("the caller does not read the end of an answer".into()),
     }
-    connection.as_mut().graceful_shutdown();
-    connection.await
 }
 
-fn protocols(settings: &Settings) -> auto::Builder<TokioExecutor> {
+/// Answers a request. `connection` counts what waits for the caller unless its stream does that by itself.
+async fn answer_one(
+    host: Arc<Host>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    turn: Turn,
+    connection: Arc<Progress>,
+) -> Result<Response<Answer>, Infallible> {
+    let grpc = is_grpc(&request);
+    let mut request = request.map(|body| Body::new(host.arriving(body, grpc)));
+    request.extensions_mut().insert(Peer(peer));
+    let response = host.router.clone().call(request).await?;
+    let (response, share) = match host.room.take(response.body().size_hint().lower()) {
+        Ok(share) => (response, share),
+        Err(_full) => (host.no_room(), None),
+    };
+    let stream = streams::answer();
+    let kind = match stream {
+        Some(_) if grpc => Kind::Grpc(Farewell::new(host.stop.clone(), ANSWER_QUIET)),
+        Some(_) => Kind::H2,
+        None => Kind::Http1,
+    };
+    let delivery = Delivery::new(stream.unwrap_or(connection), turn);
+    Ok(response.map(|body| Answer::new(body, share, host.room.clone(), delivery, kind)))
+}
+
+/// Whether the request's body is a stream of gRPC messages.
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    request.version() == Version::HTTP_2 && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn protocols(settings: &Settings, streams: Streams) -> auto::Builder<Streams> {
     /// An h2 peer that vanished without a word is noticed after these two.
     const PING_EVERY: Duration = Duration::from_secs(20);
     const PONG_WITHIN: Duration = Duration::from_secs(10);
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    /// For each stream: enough for the socket to be kept busy while the next piece is fetched.
+    const SEND_BUFFER_BYTES: usize = 2 * PIECE_BYTES;
+    let mut builder = auto::Builder::new(streams);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -327,6 +429,7 @@ fn protocols(settings: &Settings) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN)
         .max_concurrent_streams(settings.streams_max)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_header_list_size(u32::try_from(settings.head_bytes_max).unwrap_or(u32::MAX));
     builder
 }

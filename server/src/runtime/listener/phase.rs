@@ -11,9 +11,9 @@ use super::Settings;
 ///
 /// ```text
 ///  connect ─► head ──request──► busy ──last answer ends──► idle ──first byte──► head
-///              │ head_ms_max      no limit here             │ idle_ms_max
-///              ▼                                            ▼
-///             cut                                          tired ──PARTING_MAX──► cut
+///              │ head_ms_max      │ see `Progress`           │ idle_ms_max
+///              ▼                  ▼                         ▼
+///             cut              given up                   tired ──PARTING_MAX──► cut
 /// ```
 ///
 /// A tired connection is asked to end (h2 says GOAWAY, so that no request is lost between the two sides); it is cut when
@@ -25,6 +25,7 @@ pub(super) struct Phase {
     idle: Duration,
     state: Mutex<State>,
     parting: Notify,
+    unread: Notify,
 }
 
 struct State {
@@ -64,6 +65,7 @@ impl Phase {
                 waiting: None,
             }),
             parting: Notify::new(),
+            unread: Notify::new(),
         }
     }
 
@@ -115,6 +117,16 @@ impl Phase {
         self.parting.notified().await;
     }
 
+    /// What lies ready for the caller is not read: the connection must be cut.
+    pub(super) fn give_up(&self) {
+        self.unread.notify_one();
+    }
+
+    /// Waits until the connection must be cut.
+    pub(super) async fn given_up(&self) {
+        self.unread.notified().await;
+    }
+
     /// Whether a request is being answered.
     pub(super) fn busy(&self) -> bool {
         self.state.lock().in_flight > 0
@@ -136,7 +148,7 @@ impl Phase {
     }
 }
 
-/// One request in flight; ends when its answer is sent or dropped.
+/// One request in flight; ends when the last byte of its answer is taken or dropped.
 pub(super) struct Turn {
     phase: Arc<Phase>,
 }

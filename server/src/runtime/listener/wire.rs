@@ -15,11 +15,12 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    time::{Instant, Sleep, sleep_until, timeout},
+    time::{Instant, timeout},
 };
 
 use super::{
     Settings, Unreadable,
+    alarm::Alarm,
     phase::{Phase, Verdict},
 };
 
@@ -50,25 +51,6 @@ pub(super) struct Wire {
     unreadable: Unreadable,
     /// What replaces an empty refusal of hyper's, and how much of it is sent.
     refusal: Option<(Vec<u8>, usize)>,
-}
-
-/// A timer that is only allocated when somebody waits.
-#[derive(Default)]
-struct Alarm(Option<(Instant, Pin<Box<Sleep>>)>);
-
-impl Alarm {
-    fn rings(&mut self, at: Instant, context: &mut Context<'_>) -> bool {
-        let (set, sleep) = self.0.get_or_insert_with(|| (at, Box::pin(sleep_until(at))));
-        if *set != at {
-            *set = at;
-            sleep.as_mut().reset(at);
-        }
-        sleep.as_mut().poll(context).is_ready()
-    }
-
-    fn silence(&mut self) {
-        self.0 = None;
-    }
 }
 
 impl Wire {
@@ -146,11 +128,7 @@ impl Wire {
             self.writing.silence();
             return progress;
         }
-        let at = self
-            .writing
-            .0
-            .as_ref()
-            .map_or_else(|| Instant::now() + self.write_limit, |(at, _)| *at);
+        let at = self.writing.set().unwrap_or_else(|| Instant::now() + self.write_limit);
         if self.writing.rings(at, context) {
             return Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,
