@@ -420,6 +420,9 @@ fn protocols(settings: &Settings, streams: Streams) -> auto::Builder<Streams> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        // Who has said all may hang up its half of the line and still wants the answer; the work is done in any case. Who
+        // is gone altogether is noticed when the answer is written.
+        .half_close(true)
         // hyper's own time-out also runs between requests, so it cannot tell a slow head from an idle connection. Phase can.
         .header_read_timeout(None)
         .max_buf_size(settings.head_bytes_max);

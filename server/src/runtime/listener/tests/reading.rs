@@ -216,3 +216,45 @@ async fn an_answer_without_room_is_refused_and_room_comes_back() {
         assert!(began.elapsed() < LONG, "the room is never given back");
     }
 }
+
+#[tokio::test]
+async fn a_caller_that_has_said_all_is_answered() {
+    let served = served(Settings {
+        idle_ms_max: 60_000,
+        ..quick()
+    })
+    .await;
+    for request in ["GET /slow HTTP/1.1\r\nhost: a\r\n\r\n", "GET /slow HTTP/1.0\r\n\r\n"] {
+        let mut stream = served.connect().await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.ends_with("\r\n\r\nslow"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_died_loses_its_place() {
+    let served = served(Settings {
+        connections_max: 1,
+        idle_ms_max: 60_000,
+        write_ms_max: 60_000,
+        ..quick()
+    })
+    .await;
+    for (path, reset) in [("/slow", false), ("/slow", true), ("/large", false), ("/large", true)] {
+        let mut dying = served.connect().await;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        dying.write_all(request.as_bytes()).await.unwrap();
+        time::sleep(Duration::from_millis(100)).await;
+        if reset {
+            dying.set_zero_linger().unwrap();
+        }
+        drop(dying);
+        let began = Instant::now();
+        while !served.answers().await {
+            assert!(began.elapsed() < LONG, "{path} {reset}: the place is never given back");
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
