@@ -99,6 +99,9 @@ pub struct Settings {
     pub write_ms_max: u64,
     /// Time for requests in flight to end once the listener stops. Milliseconds.
     pub drain_ms_max: u64,
+    /// Time that a gRPC answer may have nothing to say once the listener stops. A request has twice as long, because the
+    /// answer can tell the caller why it ends. Milliseconds.
+    pub quiet_ms_max: u64,
     /// Bytes of a request head; more is answered 431. hyper takes no less than 8 KiB.
     pub head_bytes_max: usize,
     /// h2 requests at once on one connection.
@@ -118,6 +121,7 @@ impl Default for Settings {
             idle_ms_max: 60_000,
             write_ms_max: 30_000,
             drain_ms_max: 10_000,
+            quiet_ms_max: 250,
             head_bytes_max: 32 * 1024,
             streams_max: 128,
             answers_bytes_max: 256 * 1024 * 1024,
@@ -256,10 +260,16 @@ impl Host {
     fn arriving(&self, body: Incoming, grpc: bool) -> Arriving {
         let limit = Duration::from_millis(self.settings.body_ms_max);
         if grpc {
-            Arriving::messages(body, limit, Farewell::new(self.stop.clone(), REQUEST_QUIET))
+            Arriving::messages(body, limit, self.farewell(2))
         } else {
             Arriving::whole(body, limit)
         }
+    }
+
+    /// How a direction of a gRPC stream ends after a stop: when it was quiet for so many times the setting.
+    fn farewell(&self, times: u64) -> Farewell {
+        let quiet = Duration::from_millis(self.settings.quiet_ms_max.saturating_mul(times));
+        Farewell::new(self.stop.clone(), quiet)
     }
 
     /// What a caller gets whose answer finds no room. Its request has been carried out.
@@ -274,11 +284,6 @@ impl Host {
         response
     }
 }
-
-/// After the word to stop, how long a gRPC answer may have nothing to say, and a gRPC request. The answer is the first to
-/// end, because it can say why.
-const ANSWER_QUIET: Duration = Duration::from_millis(250);
-const REQUEST_QUIET: Duration = Duration::from_millis(500);
 
 /// Who is connected.
 #[derive(Default)]
@@ -396,7 +401,7 @@ async fn answer_one(
     };
     let stream = streams::answer();
     let kind = match stream {
-        Some(_) if grpc => Kind::Grpc(Farewell::new(host.stop.clone(), ANSWER_QUIET)),
+        Some(_) if grpc => Kind::Grpc(host.farewell(1)),
         Some(_) => Kind::H2,
         None => Kind::Http1,
     };
