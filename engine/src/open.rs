@@ -9,8 +9,15 @@ use wal::{Lsn, storage::Storage};
 use crate::{
     clock::Clock,
     commit::{
-        Batch, Durability, GROUP_BYTES_MAX, Pending, applier::Progress, committer::Parts, flusher, merge::Merger,
-        queue::Queue, space::Space, stop::Stop, threads::Threads,
+        Batch, Disk, Durability, GROUP_BYTES_MAX, Pending,
+        applier::Progress,
+        committer::Parts,
+        flusher,
+        merge::Merger,
+        queue::Queue,
+        space::{Marks, RESERVE, Space},
+        stop::Stop,
+        threads::Threads,
     },
     crdt,
     follow::{FollowError, Follower},
@@ -45,9 +52,9 @@ pub struct Settings {
     pub queue_bytes_max: usize,
     /// Bytes of one log segment, allocated before it is used; the reserve for deletes is as large.
     pub segment_bytes: u64,
-    /// Free space under which a warning is logged.
+    /// Free space under which a warning is logged, besides what the store needs to flush and to compact.
     pub free_soft_bytes: u64,
-    /// Free space under which client writes are refused while deletes still work, besides what the next flush needs.
+    /// Free space under which client writes are refused while deletes still work, besides what the store needs.
     pub free_hard_bytes: u64,
 }
 
@@ -123,8 +130,14 @@ impl Environment {
         let settings = rocks::Settings {
             block_cache_bytes: settings.block_cache_bytes,
             flush_log_bytes: settings.flush_log_bytes,
+            free_bytes: log.free_bytes().unwrap_or(u64::MAX),
         };
-        let store = rocks::Rocks::open(&directory.join("db"), &settings)?;
+        let open = || rocks::Rocks::open(&directory.join("db"), &settings);
+        let store = match open() {
+            // Opening writes a little. That a full disk has room for it again is worth more than the reserve.
+            Err(error) if error.is_no_space() && log.remove(RESERVE).is_ok() => open()?,
+            outcome => outcome?,
+        };
         Ok(Environment {
             node: node.to_owned(),
             clock,
@@ -163,6 +176,7 @@ struct Shared {
     store: Arc<dyn Store>,
     identity: Identity,
     context_key: meta::ContextKey,
+    disk: Arc<Mutex<Disk>>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -196,8 +210,13 @@ impl Engine {
         let stop = Arc::new(Stop::new());
         let queue = Arc::new(Queue::new(settings.queue_bytes_max, Arc::clone(&stop)));
         let progress = Arc::new(Progress::new(log.handle(), applied));
-        let (soft, hard) = (settings.free_soft_bytes, settings.free_hard_bytes);
-        let space = Space::open(storage, soft, hard, settings.segment_bytes).map_err(wal::Error::Io)?;
+        let marks = Marks {
+            soft_bytes: settings.free_soft_bytes,
+            hard_bytes: settings.free_hard_bytes,
+            reserve_bytes: settings.segment_bytes,
+        };
+        let space = Space::open(storage, Arc::clone(&store), marks).map_err(wal::Error::Io)?;
+        let disk = space.seen();
         let merger = Merger::new(Arc::clone(&store), Arc::clone(&actors), clock, identity.actor(), issued);
         let parts = Parts {
             queue: Arc::clone(&queue),
@@ -221,6 +240,7 @@ impl Engine {
             store,
             identity,
             context_key,
+            disk,
             threads,
         };
         Ok(Engine {
@@ -314,6 +334,12 @@ impl Engine {
         self.shared.queue.bytes()
     }
 
+    /// How much room the disk has, and what the engine makes of it.
+    #[must_use]
+    pub fn disk(&self) -> Disk {
+        *self.shared.disk.lock()
+    }
+
     /// The author of this node's own writes.
     #[must_use]
     pub fn actor(&self) -> Actor {
@@ -335,7 +361,8 @@ impl Engine {
     /// Takes no more batches, carries out those queued, flushes, and joins the threads. Blocks. Again: does nothing.
     ///
     /// # Errors
-    /// When the engine had stopped by itself, or the flush failed: the log has everything, the next opening replays it.
+    /// When the engine had stopped by itself, or the flush failed for another reason than a full disk: the log has
+    /// everything, the next opening replays it.
     pub fn close(&self) -> Result<(), OpenError> {
         self.shared.queue.close();
         let Some(threads) = self.shared.threads.lock().take() else {
@@ -345,8 +372,13 @@ impl Engine {
             let reason = self.shared.stop.reason().unwrap_or_default();
             return Err(OpenError::Refused(format!("the engine had stopped: {reason}")));
         };
-        let durable = flusher::flush(&*self.shared.store)?;
-        log.retire(durable)?;
+        match flusher::flush(&*self.shared.store) {
+            Ok(durable) => drop(log.retire(durable)?),
+            Err(error) if error.is_no_space() => {
+                tracing::warn!(%error, "closed without a flush: the next start reads the log instead");
+            }
+            Err(error) => return Err(error.into()),
+        }
         log.close()?;
         Ok(())
     }

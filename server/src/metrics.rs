@@ -79,6 +79,21 @@ pub const LEDGER_AHEAD: Metric = gauge(
     "continuum_ledger_ahead_seconds",
     "How far ledger time, which never goes back, is ahead of this machine's clock; hourly limits stand still until the clock has caught up.",
 );
+/// Free space.
+pub const DISK_FREE: Metric = gauge(
+    "continuum_engine_disk_free_bytes",
+    "Free space on the disk of the data directory, looked at every second.",
+);
+/// The mark for writes.
+pub const DISK_NEEDED: Metric = gauge(
+    "continuum_engine_disk_needed_bytes",
+    "Free space that writes need: with no more than this they are refused, deletes still work.",
+);
+/// Compactions stopped.
+pub const COMPACTIONS_OFF: Metric = gauge(
+    "continuum_engine_compactions_off",
+    "1 while the disk has too little room for a compaction of the database, otherwise 0.",
+);
 /// Commands decided.
 pub const COMMANDS: Metric = counter("continuum_sequencer_commands_total", "Commands decided by the ledger.");
 /// Commands decided together.
@@ -161,6 +176,9 @@ pub const ALL: &[Metric] = &[
     SYNC_SECONDS,
     ENGINE_QUEUE,
     LEDGER_AHEAD,
+    DISK_FREE,
+    DISK_NEEDED,
+    COMPACTIONS_OFF,
     COMMANDS,
     COMMAND_BATCH,
     COMMAND_QUEUE,

@@ -10,6 +10,7 @@
 //!  trace::Trace         what strace saw: requests, syncs, answers, in their order
 //!  network              where the default ports are free
 //!  words                the WordNet concepts and a plain scan over them
+//!  disk::SmallDisk      a file system of its own, and another program that fills it
 //! ```
 //!
 //! Invariants: every process started is reaped, also when a test panics; ports and directories are never shared between
@@ -23,6 +24,7 @@
 
 use std::io::Write as _;
 
+pub mod disk;
 pub mod federation;
 pub mod grpc;
 pub mod http;
@@ -31,6 +33,7 @@ pub mod node;
 pub mod trace;
 pub mod words;
 
+pub use disk::SmallDisk;
 pub use federation::Member;
 pub use http::{Answer, Client};
 pub use node::{Launch, Node};

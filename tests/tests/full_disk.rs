@@ -6,70 +6,23 @@
 )]
 
 use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    process::Command,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use continuum_tests::{Answer, Launch, Member, grpc::Namespace, skipped};
+use continuum_tests::{Answer, Launch, Member, Node, SmallDisk, grpc::Namespace, skipped};
+use engine::store::{
+    Change, Family, Store as _, View as _,
+    rocks::{self, Rocks},
+};
 use serde_json::{Value, json};
 
 const FILE_SYSTEM_BYTES: u64 = 256 * 1024 * 1024;
 /// What somebody else left on the disk, and removes in the end.
 const BALLAST_BYTES: u64 = 40 * 1024 * 1024;
 const RECOVERED_WITHIN: Duration = Duration::from_secs(20);
-
-/// A file system of its own, unmounted at the end.
-struct SmallDisk {
-    directory: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    /// `Err` says what this machine does not allow.
-    fn mount() -> Result<SmallDisk, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let image = directory.path().join("image");
-        File::create(&image).unwrap().set_len(FILE_SYSTEM_BYTES).unwrap();
-        let disk = SmallDisk { directory };
-        std::fs::create_dir(disk.path()).unwrap();
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", &image.to_string_lossy()])?;
-        run(
-            "mount",
-            &["-o", "loop", &image.to_string_lossy(), &disk.path().to_string_lossy()],
-        )?;
-        Ok(disk)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("mounted")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = run("umount", &[&self.path().to_string_lossy()]);
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("env")
-        .env("PATH", path)
-        .arg(program)
-        .args(arguments)
-        .output();
-    match output {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
-        Err(error) => Err(format!("{program}: {error}")),
-    }
-}
-
-fn ballast(at: &Path, bytes: u64) {
-    let file = File::create(at).unwrap();
-    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).unwrap();
-}
+/// Larger than a page, small enough that many fit.
+const VALUE_BYTES: usize = 60_000;
 
 /// Puts large concepts until the node refuses one: a flush may have made a little room since the last refusal.
 async fn fill_over_grpc(namespace: &mut Namespace) -> tonic::Status {
@@ -82,14 +35,19 @@ async fn fill_over_grpc(namespace: &mut Namespace) -> tonic::Status {
     panic!("120 MB more went onto a full disk");
 }
 
+/// Text that hardly compresses.
+fn text(seed: u64, bytes: usize) -> String {
+    let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(seed);
+    (0..bytes)
+        .map(|_| char::from(rand::RngExt::random_range(&mut random, b'a'..=b'z')))
+        .collect()
+}
+
 /// Nearly 4 MiB of concepts that do not compress.
 fn bulky(mark: u64) -> Vec<Value> {
-    let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(mark);
     (0..60)
         .map(|number| {
-            let text: String = (0..60_000)
-                .map(|_| char::from(rand::RngExt::random_range(&mut random, b'a'..=b'z')))
-                .collect();
+            let text = text(mark * 1000 + number, VALUE_BYTES);
             json!({"name": format!("bulky {mark} {number}"), "text": text})
         })
         .collect()
@@ -108,20 +66,12 @@ async fn fill(member: &mut Member) -> (u64, Answer) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
-    let disk = match SmallDisk::mount() {
+    let disk = match SmallDisk::mount(FILE_SYSTEM_BYTES) {
         Ok(disk) => disk,
         Err(reason) => return skipped("a_full_disk_refuses_writes_serves_reads_and_recovers", &reason),
     };
-    let ballast_path = disk.path().join("ballast");
-    ballast(&ballast_path, BALLAST_BYTES);
-    // Marks that fit a disk this small; the defaults would refuse from the start. Under the hard mark a compaction must
-    // still find room for all that it rewrites, which is at most what the pool has grown to until then.
-    let launch = Launch::new()
-        .data(disk.path().join("data"))
-        .argument("--storage-segment-bytes=16MiB")
-        .argument("--storage-flush-log-bytes=8MiB")
-        .argument("--storage-free-soft-bytes=96MiB")
-        .argument("--storage-free-hard-bytes=80MiB");
+    let ballast = disk.ballast(BALLAST_BYTES);
+    let launch = Launch::new().data(disk.path().join("data"));
     let mut node = launch.start().await;
     let mut namespace = Namespace::create(&node, "kept").await;
     for number in 0..20 {
@@ -149,13 +99,8 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     assert_eq!(namespace.get("key 3").await.unwrap(), None);
     assert_eq!(namespace.get("key 13").await.unwrap().as_deref(), Some("\"kept\""));
     // The node goes on by itself once there is space.
-    std::fs::remove_file(&ballast_path).unwrap();
-    let freed = Instant::now();
-    while let Err(status) = namespace.put("another", "1").await {
-        assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
-        assert!(freed.elapsed() < RECOVERED_WITHIN, "still refused: {status}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    drop(ballast);
+    accepted_again(&mut namespace).await;
     assert_eq!(
         member
             .contribute(&[json!({"name": "after the flood"})])
@@ -174,4 +119,245 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     assert_eq!(namespace.get("key 13").await.unwrap().as_deref(), Some("\"kept\""));
     assert_eq!(namespace.get("key 3").await.unwrap(), None);
     drop(node);
+}
+
+/// Waits until the node takes writes again.
+async fn accepted_again(namespace: &mut Namespace) {
+    let freed = Instant::now();
+    while let Err(status) = namespace.put("another", "1").await {
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+        assert!(freed.elapsed() < RECOVERED_WITHIN, "still refused: {status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What one namespace must hold, and how to ask whether it does.
+struct Kept {
+    namespace: Namespace,
+    values: BTreeMap<String, String>,
+    deleted: BTreeSet<String>,
+}
+
+impl Kept {
+    async fn new(node: &Node) -> Kept {
+        Kept {
+            namespace: Namespace::create(node, "kept").await,
+            values: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+        }
+    }
+
+    async fn put(&mut self, key: &str, seed: u64) -> Result<(), tonic::Status> {
+        let json = format!("\"{}\"", text(seed, VALUE_BYTES));
+        self.namespace.put(key, &json).await?;
+        self.values.insert(key.to_owned(), json);
+        self.deleted.remove(key);
+        Ok(())
+    }
+
+    async fn delete(&mut self, key: &str) -> Result<(), tonic::Status> {
+        self.namespace.delete(key).await?;
+        self.values.remove(key);
+        self.deleted.insert(key.to_owned());
+        Ok(())
+    }
+
+    /// Every write is refused as for a full disk.
+    async fn assert_refused(&mut self) {
+        let refused = self.namespace.put("refused", "1").await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+        assert!(refused.message().contains("disk"), "{refused}");
+    }
+
+    async fn assert_all(&mut self) {
+        for (key, json) in &self.values {
+            let found = self.namespace.get(key).await.unwrap();
+            assert!(found.as_deref() == Some(json), "{key} is not what was acknowledged");
+        }
+        for key in &self.deleted {
+            assert_eq!(self.namespace.get(key).await.unwrap(), None, "{key} was deleted");
+        }
+    }
+
+    /// The same from a node that was killed and started anew.
+    async fn assert_all_after_a_kill(&mut self, node: &mut Node) {
+        node.kill();
+        node.restart().await;
+        self.namespace = Namespace::open(node, "kept").await;
+        self.assert_all().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_filled_by_another_program_is_waited_for() {
+    let disk = match SmallDisk::mount(FILE_SYSTEM_BYTES) {
+        Ok(disk) => disk,
+        Err(reason) => return skipped("a_disk_filled_by_another_program_is_waited_for", &reason),
+    };
+    // Little in memory: the reserve has room for its flush, so deletes go on. Much: it has not, so nothing is written.
+    for (life, values) in [60_u64, 600].into_iter().enumerate() {
+        let launch = Launch::new()
+            .data(disk.path().join(format!("data {life}")))
+            .argument("--storage-flush-log-bytes=64MiB");
+        let mut node = launch.start().await;
+        let mut kept = Kept::new(&node).await;
+        for number in 0..values {
+            kept.put(&format!("key {number}"), number).await.unwrap();
+        }
+        let ballast = disk.fill();
+        assert_eq!(disk.free_bytes(), 0);
+        let full_since = Instant::now();
+        let mut deletes = 0;
+        // Long enough for every look at the disk, and for the flush of a full disk, to come by.
+        while full_since.elapsed() < Duration::from_secs(7) {
+            kept.assert_refused().await;
+            match kept.delete(&format!("key {}", deletes % values)).await {
+                Ok(()) => deletes += 1,
+                Err(refused) => {
+                    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+                    assert!(refused.message().contains("not even deletes"), "{refused}");
+                }
+            }
+            assert!(kept.namespace.get("key 59").await.is_ok());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(deletes > 0, life == 0, "{deletes} deletes were served");
+        kept.assert_all().await;
+        assert!(node.ended().is_none(), "the process lives");
+        assert!(!node.log().contains("could not be flushed"), "{}", node.log());
+        drop(ballast);
+        accepted_again(&mut kept.namespace).await;
+        kept.put("after", 1).await.unwrap();
+        kept.assert_all().await;
+        kept.assert_all_after_a_kill(&mut node).await;
+        drop(node);
+        std::fs::remove_dir_all(launch.data_directory()).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_another_program_keeps_full_is_outlived() {
+    let disk = match SmallDisk::mount(FILE_SYSTEM_BYTES) {
+        Ok(disk) => disk,
+        Err(reason) => return skipped("a_disk_that_another_program_keeps_full_is_outlived", &reason),
+    };
+    let mut node = Launch::new().data(disk.path().join("data")).start().await;
+    let mut kept = Kept::new(&node).await;
+    for number in 0..100 {
+        kept.put(&format!("key {number}"), number).await.unwrap();
+    }
+    // What the node gives up for its flush is taken before the flush has it.
+    let kept_full = disk.keep_full();
+    let full_since = Instant::now();
+    while full_since.elapsed() < Duration::from_secs(10) {
+        // Neither is promised now; but an answer is, and that what it says holds.
+        let _ = kept.delete("key 0").await;
+        kept.assert_refused().await;
+        assert!(kept.namespace.get("key 99").await.unwrap().is_some());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(node.ended().is_none(), "the process lives");
+    drop(kept_full);
+    accepted_again(&mut kept.namespace).await;
+    kept.put("after", 1).await.unwrap();
+    kept.assert_all().await;
+    kept.assert_all_after_a_kill(&mut node).await;
+    drop(node);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_fills_its_disk_by_itself_gives_back_what_is_deleted() {
+    let disk = match SmallDisk::mount(FILE_SYSTEM_BYTES) {
+        Ok(disk) => disk,
+        Err(reason) => {
+            return skipped(
+                "a_node_that_fills_its_disk_by_itself_gives_back_what_is_deleted",
+                &reason,
+            );
+        }
+    };
+    let mut node = Launch::new().data(disk.path().join("data")).start().await;
+    let mut kept = Kept::new(&node).await;
+    // Every new value comes with an overwritten one, so compactions have something to drop. A flush or a compaction may
+    // make a little room after a refusal: full is what stays so.
+    let (mut number, mut refusals) = (0, 0);
+    while refusals < 100 {
+        assert!(number < 10_000, "600 MB went onto a disk of 256 MiB");
+        let outcome = match kept.put(&format!("key {number}"), number).await {
+            Ok(()) => kept.put(&format!("key {}", number / 2), number + 1_000_000).await,
+            refused => refused,
+        };
+        match outcome {
+            Ok(()) => {
+                refusals = 0;
+                number += 1;
+            }
+            Err(refused) => {
+                assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+                refusals += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    assert!(number > 400, "only {number} values of 60 kB fitted");
+    kept.assert_all().await;
+    // Half of it goes, and that alone brings writes back.
+    for half in (0..number).step_by(2) {
+        kept.delete(&format!("key {half}")).await.unwrap();
+    }
+    accepted_again(&mut kept.namespace).await;
+    for more in 0..50 {
+        kept.put(&format!("more {more}"), more).await.unwrap();
+    }
+    assert!(!node.log().contains("could not be flushed"), "{}", node.log());
+    kept.assert_all().await;
+    kept.assert_all_after_a_kill(&mut node).await;
+    drop(node);
+}
+
+fn write(store: &Rocks, key: u64, value: &[u8]) -> Result<(), engine::store::Error> {
+    store.write(&[Change {
+        family: Family::Concepts,
+        key: &key.to_be_bytes(),
+        value: Some(value),
+    }])
+}
+
+/// What the node relies on when all its care was in vain.
+#[test]
+fn the_database_heals_by_itself_after_a_flush_that_met_a_full_disk() {
+    let disk = match SmallDisk::mount(FILE_SYSTEM_BYTES / 2) {
+        Ok(disk) => disk,
+        Err(reason) => {
+            return skipped(
+                "the_database_heals_by_itself_after_a_flush_that_met_a_full_disk",
+                &reason,
+            );
+        }
+    };
+    let path = disk.path().join("db");
+    let store = Rocks::open(&path, &rocks::Settings::default()).unwrap();
+    let value = text(1, VALUE_BYTES);
+    for key in 0..300 {
+        write(&store, key, value.as_bytes()).unwrap();
+    }
+    let ballast = disk.fill();
+    assert!(store.flush().unwrap_err().is_no_space());
+    assert!(write(&store, 300, b"refused").unwrap_err().is_no_space());
+    assert!(store.flush().unwrap_err().is_no_space());
+    let read = |store: &Rocks, key: u64| store.get(Family::Concepts, &key.to_be_bytes()).unwrap();
+    assert_eq!(read(&store, 299).as_deref(), Some(value.as_bytes()));
+    drop(ballast);
+    let freed = Instant::now();
+    while let Err(error) = write(&store, 301, b"again") {
+        assert!(error.is_no_space(), "{error}");
+        assert!(freed.elapsed() < RECOVERED_WITHIN, "still refused: {error}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    store.flush().unwrap();
+    drop(store);
+    let store = Rocks::open(&path, &rocks::Settings::default()).unwrap();
+    assert_eq!(read(&store, 299).as_deref(), Some(value.as_bytes()));
+    assert_eq!(read(&store, 300), None);
+    assert_eq!(read(&store, 301).as_deref(), Some(&b"again"[..]));
 }

@@ -9,20 +9,26 @@ use std::{
         atomic::{AtomicU64, Ordering},
         mpsc::Receiver,
     },
+    time::Duration,
 };
 
 use tokio::sync::watch;
 use wal::Lsn;
 
 use super::{
+    queue::Queue,
     record,
     round::{Completion, Outcome},
+    space::Room,
     stop::Stop,
 };
 use crate::{
     keyspace::meta,
-    store::{Change, Family, Store},
+    store::{self, Change, Family, Store},
 };
+
+/// A store that has failed for want of space is tried again after this long.
+const HEALED_RETRY: Duration = Duration::from_millis(50);
 
 /// One group on its way from the log into the store.
 pub(super) struct Group {
@@ -102,7 +108,9 @@ impl Progress {
 pub(super) struct Applier {
     pub(super) store: Arc<dyn Store>,
     pub(super) progress: Arc<Progress>,
+    pub(super) queue: Arc<Queue>,
     pub(super) stop: Arc<Stop>,
+    pub(super) room: Room,
 }
 
 impl Applier {
@@ -136,11 +144,41 @@ impl Applier {
             key: meta::APPLIED_LSN,
             value: Some(&applied),
         });
-        self.store.write(&changes).map_err(|error| {
+        self.write_once_there_is_room(&changes).map_err(|error| {
+            let advice = if error.is_no_space() {
+                "; free some room on its file system before the next start, nothing is lost"
+            } else {
+                ""
+            };
             format!(
-                "records up to {} are in the log but could not be applied: {error}",
+                "records up to {} are in the log but could not be applied: {error}{advice}",
                 group.last
             )
         })
+    }
+
+    /// Waits for a store that has failed for want of space and heals once there is some. The changes are in the log, so
+    /// giving up would gain nothing; meanwhile whoever comes to write is told at the door.
+    #[expect(clippy::disallowed_methods, reason = "the committer's threads may read the clock")]
+    fn write_once_there_is_room(&self, changes: &[Change<'_>]) -> Result<(), store::Error> {
+        let mut waits = false;
+        loop {
+            match self.store.write(changes) {
+                Err(error) if error.is_no_space() && !self.queue.is_closed() => {
+                    if !waits {
+                        tracing::error!(%error, "the disk is full: nothing is written until there is room");
+                    }
+                    waits = true;
+                    self.queue.refuse(Some(self.room.refusal()));
+                    std::thread::sleep(HEALED_RETRY);
+                }
+                outcome => {
+                    if waits {
+                        self.queue.refuse(None);
+                    }
+                    return outcome;
+                }
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@ use wal::{Log, Lsn, Record};
 use super::{
     Batch, CommitError,
     applier::{Applier, Group, Progress},
-    flusher::{Flush, Flushed},
+    flusher::{Flushed, Order},
     gather::Gather,
     merge::{Admission, Merged, Merger},
     queue::{Filling, Queue, Work, after},
@@ -38,8 +38,14 @@ const LOW_SPACE_FLUSHES: u64 = 8;
 /// must stay bounded.
 const FLUSHES_BEHIND_MAX: u64 = 4;
 
-/// A flush that failed is tried again after this long.
+/// A flush that failed, or found no room, is tried again after this long.
 const FLUSH_RETRY: Duration = Duration::from_secs(1);
+
+/// While writes are refused whatever is there is flushed this often: only then can what was deleted be given back.
+const FLUSH_WHEN_FULL: Duration = Duration::from_secs(5);
+
+/// Free space is looked at this often even when nobody writes: other programs use the disk too.
+const LOOK_AT_SPACE: Duration = Duration::from_secs(1);
 
 /// The committer's state; [`Committer::run`] is the body of its thread.
 pub(crate) struct Committer {
@@ -52,7 +58,7 @@ pub(crate) struct Committer {
     /// Applies here what has nobody waiting behind it: it spares its caller a hop between threads.
     pub(super) applier: Applier,
     pub(super) groups: SyncSender<Group>,
-    pub(super) flusher: Sender<Flush>,
+    pub(super) flusher: Sender<Order>,
     /// Groups are closed at this many bytes of records.
     pub(crate) group_bytes_max: usize,
     pub(crate) flush_log_bytes: u64,
@@ -60,6 +66,12 @@ pub(crate) struct Committer {
     pub(crate) unflushed_bytes: u64,
     /// After a failed flush the next one waits until then.
     flush_not_before: Option<Instant>,
+    /// While writes are refused even a little is flushed from then on.
+    flush_when_full_from: Instant,
+    /// Whether the last flush failed for want of space: the store takes no writes until it has healed.
+    store_is_full: bool,
+    /// When to look at the free space again.
+    look_at: Instant,
     /// Log that the running flush makes droppable; while it runs everything is synced before it is applied.
     flushing: Option<u64>,
     /// When the oldest unsynced record must be synced.
@@ -93,7 +105,7 @@ pub(crate) struct Parts {
 }
 
 impl Committer {
-    pub(super) fn new(parts: Parts, applier: Applier, groups: SyncSender<Group>, flusher: Sender<Flush>) -> Committer {
+    pub(super) fn new(parts: Parts, applier: Applier, groups: SyncSender<Group>, flusher: Sender<Order>) -> Committer {
         let Parts {
             queue,
             log,
@@ -119,6 +131,9 @@ impl Committer {
             flush_log_bytes,
             unflushed_bytes,
             flush_not_before: None,
+            flush_when_full_from: after(Duration::ZERO),
+            store_is_full: false,
+            look_at: after(Duration::ZERO),
             flushing: None,
             sync_by: None,
             sent: 0,
@@ -135,12 +150,14 @@ impl Committer {
         loop {
             let (taken, progress) = (self.taken, &self.progress);
             let unanswered = || usize::try_from(taken - progress.answered()).unwrap_or(usize::MAX);
-            match self.queue.take(self.sync_by, &mut self.gather, &unanswered) {
+            let deadline = self.sync_by.map_or(self.look_at, |sync_by| sync_by.min(self.look_at));
+            match self.queue.take(deadline, &mut self.gather, &unanswered) {
                 Work::Round(filling) => self.commit(filling)?,
-                Work::Late => self.sync()?,
+                Work::Late => self.sync_if_late()?,
                 Work::Flushed(flushed) => self.retire(flushed)?,
                 Work::Closed => break,
             }
+            self.look_if_due()?;
         }
         self.sync()?;
         Ok(self.log)
@@ -211,7 +228,9 @@ impl Committer {
     /// Merges and appends as many of `batches` as fit into one group.
     fn write_group(&mut self, batches: &[Batch], number: u64) -> Result<Written, String> {
         let unflushed = self.to_be_flushed();
-        let mut admission = if unflushed > FLUSHES_BEHIND_MAX.saturating_mul(self.flush_log_bytes) {
+        let mut admission = if self.store_is_full {
+            self.space.nothing(unflushed)
+        } else if unflushed > FLUSHES_BEHIND_MAX.saturating_mul(self.flush_log_bytes) {
             Admission::Nothing
         } else {
             self.space.admit(unflushed)
@@ -227,7 +246,7 @@ impl Committer {
             self.drain_applier()?;
             self.merger.roll_back(&start);
             let refusal = match (error, admission) {
-                (wal::Error::Full(_), Admission::All | Admission::Nothing) => {
+                (wal::Error::Full(_), Admission::All | Admission::Nothing | Admission::NoSpace { .. }) => {
                     admission = self.space.only_deletes(self.to_be_flushed());
                     continue;
                 }
@@ -241,6 +260,7 @@ impl Committer {
                 ) => CommitError::NoSpace {
                     free_bytes,
                     needed_bytes,
+                    deletes: false,
                 },
                 (wal::Error::TooLarge { .. }, _) if merged.batches() > 1 => {
                     // The last one is the large one: it comes alone next time.
@@ -255,12 +275,18 @@ impl Committer {
     }
 
     fn sync_or_schedule(&mut self, synced: bool) -> Result<(), String> {
-        let is_overdue = || self.sync_by.is_some_and(|deadline| deadline <= after(Duration::ZERO));
-        if synced || self.flushing.is_some() || is_overdue() {
+        if synced || self.flushing.is_some() {
             return self.sync();
         }
         self.sync_by.get_or_insert_with(|| after(BUFFERED_SYNC));
-        Ok(())
+        self.sync_if_late()
+    }
+
+    fn sync_if_late(&mut self) -> Result<(), String> {
+        match self.sync_by {
+            Some(deadline) if deadline <= after(Duration::ZERO) => self.sync(),
+            _ => Ok(()),
+        }
     }
 
     /// Writes the group; returns the LSN before its first record.
@@ -316,25 +342,59 @@ impl Committer {
         Ok(())
     }
 
-    fn flush_if_due(&mut self) -> Result<(), String> {
-        let due = if self.space.is_low() {
+    /// Looks at the free space, and makes up for a flush that waited for it.
+    fn look_if_due(&mut self) -> Result<(), String> {
+        if after(Duration::ZERO) < self.look_at {
+            return Ok(());
+        }
+        self.look_at = after(LOOK_AT_SPACE);
+        self.look()?;
+        self.flush_if_due()
+    }
+
+    /// Has the store compact or not, as the disk has room now.
+    fn look(&mut self) -> Result<(), String> {
+        match self.space.look(self.to_be_flushed()) {
+            Some(when) => self.order(Order::Compact(when)),
+            None => Ok(()),
+        }
+    }
+
+    fn order(&self, order: Order) -> Result<(), String> {
+        self.flusher
+            .send(order)
+            .map_err(|_| self.fatal(&"the flusher has stopped"))
+    }
+
+    /// Log after which the store is flushed.
+    fn flush_due_bytes(&self) -> u64 {
+        let when_full = || self.flush_when_full_from <= after(Duration::ZERO);
+        if self.store_is_full || self.space.is_full() && when_full() {
+            1
+        } else if self.space.is_low() {
             self.flush_log_bytes / LOW_SPACE_FLUSHES
         } else {
             self.flush_log_bytes
-        };
+        }
+    }
+
+    fn flush_if_due(&mut self) -> Result<(), String> {
         let too_soon = self
             .flush_not_before
             .is_some_and(|moment| after(Duration::ZERO) < moment);
-        if self.flushing.is_some() || self.unflushed_bytes < due || too_soon {
+        if self.flushing.is_some() || self.unflushed_bytes < self.flush_due_bytes() || too_soon {
+            return Ok(());
+        }
+        // What is flushed becomes part of what a compaction takes in, so whether one may begin is decided before.
+        self.look()?;
+        if !self.space.has_room_to_flush(self.unflushed_bytes) {
+            self.flush_not_before = Some(after(FLUSH_RETRY));
             return Ok(());
         }
         self.sync()?;
-        self.space.before_flush(self.unflushed_bytes);
         self.flushing = Some(self.unflushed_bytes);
         self.unflushed_bytes = 0;
-        self.flusher
-            .send(Flush)
-            .map_err(|_| self.fatal(&"the flusher has stopped"))
+        self.order(Order::Flush)
     }
 
     fn retire(&mut self, Flushed(outcome): Flushed) -> Result<(), String> {
@@ -342,11 +402,15 @@ impl Committer {
         match outcome {
             Ok(durable) => {
                 self.flush_not_before = None;
+                self.flush_when_full_from = after(FLUSH_WHEN_FULL);
+                self.store_is_full = false;
                 self.log.retire(durable).map_err(|error| self.fatal(&error))?;
+                self.look()?;
             }
             Err(error) => {
-                // The log still holds everything. The bytes count again, so a later round asks for another flush.
+                // The log still holds everything. The bytes count again, so that another flush is asked for.
                 tracing::error!(%error, "the store could not be flushed; the log is kept and the flush will be tried again");
+                self.store_is_full = error.is_no_space();
                 self.unflushed_bytes += asked;
                 self.flush_not_before = Some(after(FLUSH_RETRY));
             }

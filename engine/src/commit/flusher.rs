@@ -1,4 +1,4 @@
-//! Flushes of the store, on a thread of their own so that commits go on.
+//! What the store does with the disk, flushes above all, on a thread of its own so that commits go on.
 //!
 //! The committer orders one after it synced the log, and from then until the flush is over it syncs every group before
 //! it is applied: so what a flush puts on disk is never ahead of the log.
@@ -10,19 +10,31 @@ use wal::Lsn;
 use super::queue::Queue;
 use crate::{
     keyspace::meta,
-    store::{Error, Store},
+    store::{Compactions, Error, Store},
 };
 
-/// Order to flush.
-pub(super) struct Flush;
+/// What the committer wants done, in this order.
+pub(super) enum Order {
+    /// Flush, and say what came of it.
+    Flush,
+    /// Compact so from now on.
+    Compact(Compactions),
+}
 
 /// What came of it: the last record now durably in the store.
 pub(super) struct Flushed(pub(super) Result<Lsn, Error>);
 
 /// The body of the flusher thread: ends when the committer does.
-pub(super) fn run(orders: &Receiver<Flush>, store: &dyn Store, queue: &Queue) {
-    for Flush in orders {
-        queue.flushed(Flushed(flush(store)));
+pub(super) fn run(orders: &Receiver<Order>, store: &dyn Store, queue: &Queue) {
+    for order in orders {
+        match order {
+            Order::Flush => queue.flushed(Flushed(flush(store))),
+            Order::Compact(when) => {
+                if let Err(error) = store.compact(when) {
+                    tracing::error!(%error, ?when, "the store's compactions could not be changed");
+                }
+            }
+        }
     }
 }
 

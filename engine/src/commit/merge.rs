@@ -35,6 +35,11 @@ pub(super) enum Admission {
         free_bytes: u64,
         needed_bytes: u64,
     },
+    /// There is no room even for the flush that would have to follow a delete.
+    NoSpace {
+        free_bytes: u64,
+        needed_bytes: u64,
+    },
 }
 
 /// One group, ready for the log.
@@ -239,6 +244,17 @@ impl Merger {
                 return Err(CommitError::NoSpace {
                     free_bytes,
                     needed_bytes,
+                    deletes: true,
+                });
+            }
+            Admission::NoSpace {
+                free_bytes,
+                needed_bytes,
+            } => {
+                return Err(CommitError::NoSpace {
+                    free_bytes,
+                    needed_bytes,
+                    deletes: false,
                 });
             }
         }

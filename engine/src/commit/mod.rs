@@ -7,6 +7,7 @@
 //!                                                    │ while the next round is merged and synced
 //!   applier thread     store: one batch with applied_lsn ──► watch of the LSN ──► all callers of the round at once
 //!   flusher thread     every 64 MiB of log: log synced ──► store flushed ──► log retired below it
+//!                      compactions of the store on and off, as the disk has room
 //! ```
 //!
 //! Invariants: a batch is one record of the log and is applied whole or not at all; what a caller is told is synced
@@ -33,6 +34,7 @@ pub(crate) mod threads;
 
 pub use crate::crdt::{Rejected, Supersede};
 pub use round::Pending;
+pub use space::Disk;
 
 /// The largest batch, in bytes of keys and values.
 pub const BATCH_BYTES_MAX: usize = 12 << 20;
@@ -167,15 +169,19 @@ pub enum CommitError {
     /// Nothing happened; retry after a moment.
     #[error("the write queue is full, retry later")]
     Busy,
-    /// Nothing happened; deletes still work.
+    /// Nothing happened; it goes on by itself once there is room.
     #[error(
-        "the disk is nearly full: {free_bytes} bytes free, writes need {needed_bytes}; delete data or add space, recovery needs no command"
+        "the disk is {}: {free_bytes} bytes free, {needed_bytes} needed; {}, recovery needs no command",
+        if *.deletes { "nearly full" } else { "full" },
+        if *.deletes { "delete data or add space" } else { "not even deletes have room, add space" }
     )]
     NoSpace {
         /// Bytes free now.
         free_bytes: u64,
-        /// Bytes that must be free for writes to go on.
+        /// Bytes that must be free for what was refused.
         needed_bytes: u64,
+        /// Whether deletes still work.
+        deletes: bool,
     },
     /// Nothing happened; the operation does not fit the key.
     #[error(transparent)]

@@ -55,6 +55,8 @@ struct State {
     flushed: Option<Flushed>,
     /// Why no more batches are taken.
     closed: Option<String>,
+    /// What every batch is answered for now.
+    refusal: Option<CommitError>,
 }
 
 impl Queue {
@@ -78,6 +80,9 @@ impl Queue {
         let mut state = self.state.lock();
         if let Some(reason) = &state.closed {
             return Pending::refused(CommitError::Stopped(reason.clone()));
+        }
+        if let Some(refusal) = &state.refusal {
+            return Pending::refused(refusal.clone());
         }
         if state.bytes > 0 && state.bytes + bytes > self.bytes_max {
             return Pending::refused(CommitError::Busy);
@@ -113,7 +118,7 @@ impl Queue {
 
     /// Waits for work, no longer than to `deadline`; a round may wait for company, as `gather` decides. `unanswered` tells
     /// how many batches are on their way now.
-    pub(super) fn take(&self, deadline: Option<Instant>, gather: &mut Gather, unanswered: &dyn Fn() -> usize) -> Work {
+    pub(super) fn take(&self, deadline: Instant, gather: &mut Gather, unanswered: &dyn Fn() -> usize) -> Work {
         let mut state = self.state.lock();
         loop {
             if let Some(flushed) = state.flushed.take() {
@@ -131,13 +136,8 @@ impl Queue {
                 return Work::Closed;
             }
             state.wake_at = 1;
-            match deadline {
-                None => self.arrived.wait(&mut state),
-                Some(deadline) => {
-                    if self.arrived.wait_until(&mut state, deadline).timed_out() {
-                        return Work::Late;
-                    }
-                }
+            if self.arrived.wait_until(&mut state, deadline).timed_out() {
+                return Work::Late;
             }
         }
     }
@@ -147,7 +147,7 @@ impl Queue {
         &self,
         state: &mut MutexGuard<'_, State>,
         gather: &mut Gather,
-        deadline: Option<Instant>,
+        deadline: Instant,
         unanswered: &dyn Fn() -> usize,
     ) {
         let may_grow = |state: &State| {
@@ -159,7 +159,7 @@ impl Queue {
         let Some((target, longest)) = gather.wait(state.batches, unanswered()) else {
             return;
         };
-        let until = deadline.map_or(after(longest), |deadline| deadline.min(after(longest)));
+        let until = deadline.min(after(longest));
         let mut in_vain = false;
         while state.batches < target && may_grow(state) && !in_vain {
             state.wake_at = target;
@@ -177,6 +177,16 @@ impl Queue {
     pub(super) fn flushed(&self, flushed: Flushed) {
         self.state.lock().flushed = Some(flushed);
         self.arrived.notify_one();
+    }
+
+    /// Answers every further batch with `refusal`, or takes them again; those queued stay where they are.
+    pub(super) fn refuse(&self, refusal: Option<CommitError>) {
+        self.state.lock().refusal = refusal;
+    }
+
+    /// Whether it was closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().closed.is_some()
     }
 
     /// Takes no more batches; those queued are still carried out.

@@ -46,7 +46,9 @@ impl Threads {
         let applier = Applier {
             store: Arc::clone(store),
             progress: Arc::clone(&parts.progress),
+            queue: Arc::clone(&parts.queue),
             stop: Arc::clone(&parts.stop),
+            room: parts.space.room(parts.flush_log_bytes),
         };
         let committer = Committer::new(parts, applier.clone(), group_sender, flush_sender);
         let applier = {

@@ -85,7 +85,8 @@ fn alter(tables: &mut [Table], change: &Change<'_>) {
 
 impl View for Memory {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(self.state.read().live[family.index()].get(key).cloned())
+        // Also from within a scan, which holds the lock, while a writer waits for it.
+        Ok(self.state.read_recursive().live[family.index()].get(key).cloned())
     }
 
     fn scan(

@@ -3,6 +3,8 @@
 //! ```text
 //!  View   get, scan                    what is written        ledger, search, reads
 //!  Store  write, flush, get_durable    how it got there       committer, flusher, recovery
+//!         flush_bytes, compaction_bytes, resume_bytes, compact
+//!                                     what it takes of the disk by itself, and when it may
 //!
 //!  rocks::Rocks     the product: one column family each, RocksDB's own WAL off, atomic flush
 //!  memory::Memory   tests and simulation: what was not flushed is lost at a crash
@@ -168,6 +170,16 @@ impl Change<'_> {
 #[error("the store failed: {0}")]
 pub struct Error(pub String);
 
+impl Error {
+    /// Whether only room on the disk was missing: the same call succeeds once there is some.
+    ///
+    /// Told by the system's own words: `RocksDB`'s C interface hands out nothing but the text.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        self.0.contains("No space left on device")
+    }
+}
+
 impl From<crate::keyspace::codec::Undecodable> for Error {
     fn from(undecodable: crate::keyspace::codec::Undecodable) -> Error {
         Error(undecodable.to_string())
@@ -195,6 +207,17 @@ pub trait View {
     ) -> Result<(), Error>;
 }
 
+/// When a store may rewrite its files to drop what was overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compactions {
+    /// Begin none; one that runs is carried on.
+    Off,
+    /// As reads and writes are served best.
+    On,
+    /// After every flush, so that what was deleted gives its room back at once.
+    Eager,
+}
+
 /// Writing: `RocksDB` in the product, memory with crash semantics in tests and the simulation.
 pub trait Store: View + Send + Sync + 'static {
     /// Applies all of `changes`, in order, or none; not durable by itself.
@@ -212,6 +235,25 @@ pub trait Store: View + Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+    /// Room on the disk that a flush needs after `unflushed_bytes` of changes; nothing, where there is no disk.
+    fn flush_bytes(&self, _unflushed_bytes: u64) -> u64 {
+        0
+    }
+    /// Room that one compaction of the present files needs: they are removed only when what replaces them is complete.
+    fn compaction_bytes(&self) -> u64 {
+        0
+    }
+    /// Room that must be free before a store that failed for want of it takes writes again, by itself.
+    fn resume_bytes(&self) -> u64 {
+        0
+    }
+    /// Says when to compact from now on.
+    ///
+    /// # Errors
+    /// When it goes on as before.
+    fn compact(&self, _when: Compactions) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// The smallest key above every key that begins with `prefix`; `None` when there is no such key.

@@ -7,16 +7,33 @@
 //! ```
 //!
 //! Write buffers are sized so that `RocksDB` never flushes by itself: the engine's flusher does, after it synced the log,
-//! so that the database on disk is never ahead of the log.
+//! so that the database on disk is never ahead of the log. For the same reason it must not flush when it is closed.
+//!
+//! # A full disk
+//!
+//! What `RocksDB` 11.8 does when it meets `ENOSPC` (`db/error_handler.cc`, `file/sst_file_manager_impl.cc`):
+//!
+//! | in a | severity | then |
+//! |---|---|---|
+//! | flush, or a write of the manifest | hard | reads go on, every write and flush fails with the same error |
+//! | compaction | soft | its outputs are removed; writes and flushes go on; compactions wait for room |
+//!
+//! From both it recovers by itself: every database has an `SstFileManager`, its own when none is given, that looks at the
+//! free space every five seconds, flushes again and takes writes again. After a hard error it waits until as much as a
+//! write buffer is free ([`Store::resume_bytes`]), which is why a small disk wants a small `flush_log_bytes`.
+//!
+//! None of this is the ordinary course: the engine asks what flushes and compactions need and keeps so much free. With automatic compactions
+//! off, `RocksDB` does not stall writes for the number of files in level zero.
 
 use std::path::Path;
 
+use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, FlushOptions,
-    LogLevel, Options, ReadOptions, ReadTier, SingleThreaded, WriteBatch, WriteOptions,
+    LogLevel, Options, ReadOptions, ReadTier, SingleThreaded, WriteBatch, WriteOptions, properties,
 };
 
-use super::{Change, Error, Family, Store, View};
+use super::{Change, Compactions, Error, Family, Store, View};
 
 /// Numbers of the database.
 #[derive(Clone, Debug)]
@@ -25,6 +42,8 @@ pub struct Settings {
     pub block_cache_bytes: usize,
     /// The log between two flushes by the engine; write buffers are sized from it.
     pub flush_log_bytes: u64,
+    /// Free space at opening: where it holds no compaction, none is begun before [`Store::compact`] says so.
+    pub free_bytes: u64,
 }
 
 impl Default for Settings {
@@ -32,6 +51,7 @@ impl Default for Settings {
         Settings {
             block_cache_bytes: 64 << 20,
             flush_log_bytes: 64 << 20,
+            free_bytes: u64::MAX,
         }
     }
 }
@@ -40,6 +60,17 @@ impl Default for Settings {
 /// log (some 40 bytes of node and sequence number each), and commits go on while a flush runs.
 const WRITE_BUFFER_PER_FLUSH: u64 = 8;
 
+/// What a flush writes besides the changes themselves: the manifest, an index and a filter for each family, and the group
+/// that is being committed meanwhile.
+const FLUSH_OVERHEAD_BYTES: u64 = 4 << 20;
+
+/// The largest compaction that room is kept for. One file of 64 MiB is merged with some ten of the next level, level zero
+/// with the 256 MiB of level one; a larger one that finds no room is given up by `RocksDB`, and nothing is lost.
+const COMPACTION_BYTES_MAX: u64 = 1 << 30;
+
+/// Level zero is compacted when it has so many files (`RocksDB`'s default).
+const LEVEL_ZERO_FILES: &str = "4";
+
 /// An arena grows by so many bytes; small, because twelve idle families hold one each.
 const ARENA_BLOCK_BYTES: usize = 256 << 10;
 
@@ -47,10 +78,15 @@ const ARENA_BLOCK_BYTES: usize = 256 << 10;
 /// Allocated with the first write.
 const MEMTABLE_BLOOM_RATIO: f64 = 0.004;
 
+/// The room that [`explain_open`] asks for; opening writes a manifest and the options.
+const OPEN_BYTES: u64 = 16 << 20;
+
 /// The database.
 pub struct Rocks {
     database: DBWithThreadMode<SingleThreaded>,
     unlogged: WriteOptions,
+    write_buffer_bytes: u64,
+    compactions: Mutex<Compactions>,
 }
 
 impl Rocks {
@@ -60,14 +96,37 @@ impl Rocks {
     /// When another process has it open, when it was written by a newer build with more families, or when it cannot be read.
     pub fn open(directory: &Path, settings: &Settings) -> Result<Rocks, Error> {
         let cache = Cache::new_lru_cache(settings.block_cache_bytes);
-        let families = Family::ALL
-            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, settings, &cache)));
-        let database =
-            DBWithThreadMode::<SingleThreaded>::open_cf_descriptors(&database_options(), directory, families)
-                .map_err(|error| explain_open(directory, &error.into_string()))?;
+        let compactions = if settings.free_bytes < compaction_bytes(table_bytes(directory)) {
+            Compactions::Off
+        } else {
+            Compactions::On
+        };
+        let families = Family::ALL.map(|family| {
+            ColumnFamilyDescriptor::new(family.name(), family_options(family, settings, compactions, &cache))
+        });
+        let options = database_options().map_err(failed)?;
+        let database = DBWithThreadMode::<SingleThreaded>::open_cf_descriptors(&options, directory, families)
+            .map_err(|error| explain_open(directory, &error.into_string()))?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
-        Ok(Rocks { database, unlogged })
+        Ok(Rocks {
+            database,
+            unlogged,
+            write_buffer_bytes: write_buffer_bytes(settings),
+            compactions: Mutex::new(compactions),
+        })
+    }
+
+    /// Bytes of the files that make up the present state.
+    fn live_bytes(&self) -> u64 {
+        let of = |family| {
+            let handle = self.handle(family);
+            let bytes = self
+                .database
+                .property_int_value_cf(handle, properties::LIVE_SST_FILES_SIZE);
+            bytes.ok().flatten().unwrap_or(0)
+        };
+        Family::ALL.into_iter().map(of).sum()
     }
 
     fn handle(&self, family: Family) -> &ColumnFamily {
@@ -87,7 +146,7 @@ impl Rocks {
     }
 }
 
-fn database_options() -> Options {
+fn database_options() -> Result<Options, rocksdb::Error> {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -103,10 +162,32 @@ fn database_options() -> Options {
     options.set_stats_persist_period_sec(0);
     options.set_skip_stats_update_on_db_open(true);
     options.set_max_file_opening_threads(2);
-    options
+    // Closed without a flush of ours, it must not write what the log may not have synced. There is no setter for this one.
+    options.get_options_from_string("avoid_flush_during_shutdown=true")
 }
 
-fn family_options(family: Family, settings: &Settings, cache: &Cache) -> Options {
+fn write_buffer_bytes(settings: &Settings) -> u64 {
+    (settings.flush_log_bytes * WRITE_BUFFER_PER_FLUSH).max(64 << 20)
+}
+
+/// What a compaction of so many bytes of files needs free.
+fn compaction_bytes(live_bytes: u64) -> u64 {
+    // Outputs are allocated a tenth larger than they are thought to become.
+    let inputs = live_bytes.min(COMPACTION_BYTES_MAX);
+    inputs + inputs / 8
+}
+
+/// Bytes of the tables in a database that is not open yet; none when it cannot be read, as opening it will tell.
+fn table_bytes(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let tables = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "sst"));
+    tables
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|table| table.len())
+        .sum()
+}
+
+fn family_options(family: Family, settings: &Settings, compactions: Compactions, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_block_size(16 << 10);
@@ -117,10 +198,10 @@ fn family_options(family: Family, settings: &Settings, cache: &Cache) -> Options
 
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
+    options.set_disable_auto_compactions(compactions == Compactions::Off);
+    options.set_write_buffer_size(usize::try_from(write_buffer_bytes(settings)).unwrap_or(usize::MAX));
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
-    let write_buffer = (settings.flush_log_bytes * WRITE_BUFFER_PER_FLUSH).max(64 << 20);
-    options.set_write_buffer_size(usize::try_from(write_buffer).unwrap_or(usize::MAX));
     options.set_max_write_buffer_number(6);
     options.set_arena_block_size(ARENA_BLOCK_BYTES);
     if family == Family::Concepts {
@@ -146,6 +227,11 @@ fn explain_open(directory: &Path, error: &str) -> Error {
     } else if error.contains("Column families not opened") {
         Error(format!(
             "{directory} was written by a newer build: start that one ({error})"
+        ))
+    } else if Error(error.to_owned()).is_no_space() {
+        let mebibytes = OPEN_BYTES >> 20;
+        Error(format!(
+            "{directory} cannot be opened on a full disk: free {mebibytes} MiB on its file system and start again, nothing is lost ({error})"
         ))
     } else {
         Error(format!("{directory} cannot be opened: {error}"))
@@ -210,5 +296,47 @@ impl Store for Rocks {
 
     fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.get_from(ReadTier::Persisted, family, key)
+    }
+
+    fn flush_bytes(&self, unflushed_bytes: u64) -> u64 {
+        // The log holds the same changes, framed a little tighter than in a table with its index and filter.
+        unflushed_bytes + unflushed_bytes / 4 + FLUSH_OVERHEAD_BYTES
+    }
+
+    fn compaction_bytes(&self) -> u64 {
+        compaction_bytes(self.live_bytes())
+    }
+
+    fn resume_bytes(&self) -> u64 {
+        self.write_buffer_bytes
+    }
+
+    fn compact(&self, when: Compactions) -> Result<(), Error> {
+        let mut now = self.compactions.lock();
+        if *now == when {
+            return Ok(());
+        }
+        let (disabled, files) = match when {
+            Compactions::Off => ("true", LEVEL_ZERO_FILES),
+            Compactions::On => ("false", LEVEL_ZERO_FILES),
+            Compactions::Eager => ("false", "1"),
+        };
+        let options = [
+            ("disable_auto_compactions", disabled),
+            ("level0_file_num_compaction_trigger", files),
+        ];
+        for family in Family::ALL {
+            match self
+                .database
+                .set_options_cf(self.handle(family), &options)
+                .map_err(failed)
+            {
+                // They hold; only the file that tells of them could not be written, and it is never read.
+                Err(error) if error.is_no_space() => {}
+                outcome => outcome?,
+            }
+        }
+        *now = when;
+        Ok(())
     }
 }

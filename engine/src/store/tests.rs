@@ -140,6 +140,97 @@ fn rocks_keeps_what_was_flushed() {
 }
 
 #[test]
+fn rocks_flushes_nothing_when_it_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Rocks::open(directory.path(), &rocks::Settings::default()).unwrap();
+    write(&store, &[put(Family::Pool, "a", "1")]);
+    store.flush().unwrap();
+    write(&store, &[put(Family::Pool, "b", "1"), put(Family::Meta, "m", "1")]);
+    drop(store);
+    let store = Rocks::open(directory.path(), &rocks::Settings::default()).unwrap();
+    assert_eq!(store.get(Family::Pool, b"a").unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(store.get(Family::Pool, b"b").unwrap(), None, "the log may not have it");
+    assert_eq!(store.get(Family::Meta, b"m").unwrap(), None);
+}
+
+#[test]
+fn rocks_compacts_only_when_it_is_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Rocks::open(directory.path(), &rocks::Settings::default()).unwrap();
+    store.compact(Compactions::Off).unwrap();
+    let mut random = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(1);
+    let value: Vec<u8> = (0..50_000).map(|_| rand::RngExt::random(&mut random)).collect();
+    let rounds = |count: usize| {
+        for _ in 0..count {
+            // Two keys, so that files overlap: others are moved to the next level as they are.
+            let change = |key| Change {
+                family: Family::Pool,
+                key,
+                value: Some(&value[..]),
+            };
+            store.write(&[change(&b"a"[..]), change(&b"k"[..])]).unwrap();
+            store.flush().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    };
+    // How often the values lie in the files.
+    let copies = || store.compaction_bytes() / 100_000;
+    let settles_at_one = || {
+        for _ in 0..500 {
+            if copies() == 1 {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("the value lies there {} times", copies());
+    };
+    rounds(9);
+    assert!(
+        copies() >= 9,
+        "compacted without having been told to: {} copies",
+        copies()
+    );
+    store.compact(Compactions::On).unwrap();
+    settles_at_one();
+    rounds(2);
+    assert!(
+        copies() >= 3,
+        "two new files are too few to compact for: {} copies",
+        copies()
+    );
+    store.compact(Compactions::Eager).unwrap();
+    settles_at_one();
+    rounds(1);
+    settles_at_one();
+    store.compact(Compactions::Off).unwrap();
+    rounds(9);
+    assert!(
+        copies() >= 10,
+        "compacted although it was told not to: {} copies",
+        copies()
+    );
+}
+
+#[test]
+fn rocks_does_not_flush_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = rocks::Settings {
+        flush_log_bytes: 8 << 20,
+        ..rocks::Settings::default()
+    };
+    let store = Rocks::open(directory.path(), &settings).unwrap();
+    let at_open = store.compaction_bytes();
+    // Much more than the write buffers with which it was opened, and twice what the committer lets come together.
+    let value = "x".repeat(1 << 20);
+    for number in 0..48 {
+        write(&store, &[put(Family::Concepts, &number.to_string(), &value)]);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(store.get_durable(Family::Concepts, b"0").unwrap().is_none());
+    assert_eq!(store.compaction_bytes(), at_open, "no file was written");
+}
+
+#[test]
 fn rocks_is_opened_once_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let first = Arc::new(Rocks::open(directory.path(), &rocks::Settings::default()).unwrap());

@@ -1,6 +1,18 @@
 //! A full disk: writes are refused, reads and deletes work, and it recovers by itself.
 
-use continuum_engine::{CommitError, Durability, Engine};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use continuum_engine::{
+    CommitError, Durability, Engine, Environment,
+    store::{Change, Compactions, Error, Family, Store, View, memory::Memory},
+};
+use parking_lot::Mutex;
 
 use crate::node::*;
 
@@ -111,4 +123,188 @@ fn with_the_reserve_spent_everything_is_refused_until_space_is_back() {
     let engine = node.power_cut(3).open();
     assert_eq!(read(&engine, "back"), ["1"]);
     assert_eq!(*engine.committed().borrow(), last.lsn);
+}
+
+/// A store that needs room on the disk, and can run out of it.
+#[derive(Default)]
+struct Hungry {
+    inner: Memory,
+    is_full: AtomicBool,
+    flushes: AtomicU64,
+    told: Mutex<Vec<Compactions>>,
+}
+
+impl Hungry {
+    fn check_room(&self) -> Result<(), Error> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(Error("IO error: No space left on device".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl View for Hungry {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.get(family, key)
+    }
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        self.inner.scan(family, from, to, visit)
+    }
+}
+
+impl Store for Hungry {
+    fn write(&self, changes: &[Change<'_>]) -> Result<(), Error> {
+        self.check_room()?;
+        self.inner.write(changes)
+    }
+    fn flush(&self) -> Result<(), Error> {
+        self.check_room()?;
+        self.flushes.fetch_add(1, Ordering::SeqCst);
+        self.inner.flush()
+    }
+    fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.get_durable(family, key)
+    }
+    fn flush_bytes(&self, unflushed_bytes: u64) -> u64 {
+        unflushed_bytes
+    }
+    fn compaction_bytes(&self) -> u64 {
+        32 << 10
+    }
+    fn compact(&self, when: Compactions) -> Result<(), Error> {
+        self.told.lock().push(when);
+        Ok(())
+    }
+}
+
+fn open_with(node: &Node, store: &Arc<Hungry>) -> Engine {
+    let environment = Environment {
+        store: Arc::clone(store) as Arc<dyn Store>,
+        ..node.environment()
+    };
+    Engine::open(node.settings.clone(), environment).unwrap()
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(10), "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn compactions_are_off_while_there_is_no_room_for_one() {
+    let node = node(64 << 20);
+    let store = Arc::new(Hungry::default());
+    let engine = open_with(&node, &store);
+    let last = || store.told.lock().last().copied();
+    eventually("on with room", || last() == Some(Compactions::On));
+    // Room for a compaction, none for writes; nobody writes, so it is seen by looking.
+    node.log.limit_space(Some((128 + 36) << 10));
+    eventually("eager when full", || last() == Some(Compactions::Eager));
+    node.log.limit_space(Some((128 + 30) << 10));
+    eventually("off without room", || last() == Some(Compactions::Off));
+    assert!(!engine.disk().compacts && engine.disk().free_bytes == 30 << 10);
+    node.log.limit_space(None);
+    eventually("on again", || last() == Some(Compactions::On));
+    assert_eq!(store.told.lock().len(), 4, "told only when it changes");
+}
+
+#[test]
+fn a_flush_without_room_waits_and_deletes_wait_with_it() {
+    let mut node = node(64 << 20);
+    node.settings.flush_log_bytes = 128 << 10;
+    let store = Arc::new(Hungry::default());
+    let engine = open_with(&node, &store);
+    let json = format!("\"{}\"", "x".repeat(1000));
+    for key in 0..80 {
+        write(&engine, put(&format!("k{key}"), &json));
+    }
+    let flushes = store.flushes.load(Ordering::SeqCst);
+    // More than the reserve holds would have to be flushed, and other programs take everything.
+    node.log.limit_space(Some(0));
+    let full_since = Instant::now();
+    while full_since.elapsed() < Duration::from_millis(2500) {
+        for batch in [put("k1", "1"), delete("k1")] {
+            let refused = engine.commit(batch, Durability::Synced).wait();
+            let expected = matches!(refused, Err(CommitError::NoSpace { deletes: false, .. }));
+            assert!(expected, "{refused:?}");
+        }
+        assert_eq!(read(&engine, "k1"), [json.clone()]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(store.flushes.load(Ordering::SeqCst), flushes);
+    // Room for the flush and still none for writes: it is made up for although nobody writes.
+    node.log.limit_space(Some(400 << 10));
+    eventually("flushed", || store.flushes.load(Ordering::SeqCst) > flushes);
+    node.log.limit_space(None);
+    write(&engine, put("k1", "1"));
+}
+
+#[test]
+fn a_store_that_ran_out_of_space_is_waited_for() {
+    let node = node(64 << 20);
+    let store = Arc::new(Hungry::default());
+    let engine = open_with(&node, &store);
+    write(&engine, put("k", "1"));
+    store.is_full.store(true, Ordering::SeqCst);
+    // This one is in the log before anybody knows.
+    let caught = engine.commit(put("k", "2"), Durability::Synced);
+    let mut queued = Vec::new();
+    eventually("refused at the door", || {
+        let mut pending = engine.commit(delete("j"), Durability::Buffered);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::Pin::new(&mut pending).poll(&mut context) {
+            std::task::Poll::Ready(Err(CommitError::NoSpace { deletes: false, .. })) => true,
+            std::task::Poll::Ready(other) => panic!("{other:?}"),
+            std::task::Poll::Pending => {
+                queued.push(pending);
+                false
+            }
+        }
+    });
+    assert_eq!(read(&engine, "k"), ["1"]);
+    store.is_full.store(false, Ordering::SeqCst);
+    caught.wait().unwrap();
+    for pending in queued {
+        pending.wait().unwrap();
+    }
+    write(&engine, put("j", "3"));
+    assert!(engine.stopped().borrow().is_none());
+}
+
+#[test]
+fn a_node_is_stopped_while_its_store_has_no_space() {
+    let node = node(64 << 20);
+    let store = Arc::new(Hungry::default());
+    let engine = open_with(&node, &store);
+    write(&engine, put("k", "1"));
+    store.is_full.store(true, Ordering::SeqCst);
+    let caught = engine.commit(put("k", "2"), Durability::Synced);
+    let told = engine.close().unwrap_err().to_string();
+    assert!(told.contains("free some room"), "{told}");
+    assert!(matches!(caught.wait(), Err(CommitError::Stopped(_))));
+    drop(engine);
+    store.is_full.store(false, Ordering::SeqCst);
+    assert_eq!(read(&open_with(&node, &store), "k"), ["2"], "it was in the log");
+}
+
+#[test]
+fn without_room_for_the_last_flush_a_node_is_closed_and_opened_again() {
+    let node = node(64 << 20);
+    let store = Arc::new(Hungry::default());
+    let engine = open_with(&node, &store);
+    write(&engine, put("k", "1"));
+    store.is_full.store(true, Ordering::SeqCst);
+    engine.close().unwrap();
+    drop(engine);
+    store.is_full.store(false, Ordering::SeqCst);
+    assert_eq!(read(&open_with(&node, &store), "k"), ["1"]);
 }

@@ -73,9 +73,9 @@ pub struct Storage {
     pub segment_bytes: u64,
     /// Writes waiting for the log before callers are made to wait.
     pub queue_bytes_max: u64,
-    /// Free space below which a warning is logged.
+    /// Free space below which a warning is logged, besides what the database needs to flush and compact.
     pub free_soft_bytes: u64,
-    /// Free space below which client writes are refused; deletes still work.
+    /// Free space below which client writes are refused, besides what the database needs; deletes still work.
     pub free_hard_bytes: u64,
 }
 
@@ -90,6 +90,32 @@ impl Default for Storage {
             free_soft_bytes: 512 * MIB,
             free_hard_bytes: 128 * MIB,
         }
+    }
+}
+
+impl Storage {
+    /// The smallest segment: it must hold the largest batch.
+    pub(super) const SEGMENT_BYTES_MIN: u64 = 16 * MIB;
+
+    /// The same for a file system of `disk_bytes`: what was left at its default takes no more than a part of it, or a small
+    /// disk would be full from the start.
+    #[must_use]
+    pub fn fitted(mut self, disk_bytes: u64) -> Storage {
+        let default = Storage::default();
+        let fit = |value: &mut u64, default: u64, most: u64| {
+            if *value == default {
+                *value = default.min(most);
+            }
+        };
+        let segment_bytes = (disk_bytes / 16).max(Storage::SEGMENT_BYTES_MIN);
+        fit(&mut self.segment_bytes, default.segment_bytes, segment_bytes);
+        // The database's write buffers are eight times as large, and a full disk is left only with one of them free.
+        fit(&mut self.flush_log_bytes, default.flush_log_bytes, disk_bytes / 32);
+        fit(&mut self.free_hard_bytes, default.free_hard_bytes, disk_bytes / 8);
+        fit(&mut self.free_soft_bytes, default.free_soft_bytes, disk_bytes / 4);
+        // Where only one of the two was set.
+        self.free_soft_bytes = self.free_soft_bytes.max(self.free_hard_bytes);
+        self
     }
 }
 

@@ -318,3 +318,23 @@ fn one_rule_names_every_setting() {
         assert!(!row.help.ends_with('.') && row.help.len() > 15, "{}", row.key);
     }
 }
+
+#[test]
+fn what_was_not_set_is_fitted_to_a_small_disk() {
+    let small = 240 * (1 << 20);
+    let fitted = Storage::default().fitted(small);
+    assert_eq!(fitted.segment_bytes, 16 << 20);
+    assert_eq!(fitted.flush_log_bytes, small / 32);
+    assert_eq!(fitted.free_hard_bytes, 30 << 20);
+    assert_eq!(fitted.free_soft_bytes, 60 << 20);
+    assert_eq!(Storage::default().fitted(100 << 30), Storage::default());
+    let set = Storage {
+        segment_bytes: 32 << 20,
+        free_hard_bytes: 100 << 20,
+        ..Storage::default()
+    };
+    let fitted = set.fitted(small);
+    assert_eq!(fitted.segment_bytes, 32 << 20, "what was set stays");
+    assert_eq!(fitted.free_hard_bytes, 100 << 20);
+    assert_eq!(fitted.free_soft_bytes, 100 << 20, "the warning does not come after");
+}

@@ -90,7 +90,12 @@ fn open_refusal(key: &str, address: SocketAddr) -> String {
 impl Storage {
     fn validate(&self, problems: &mut Vec<String>) {
         at_least("storage.block_cache_bytes", self.block_cache_bytes, MIB, problems);
-        at_least("storage.segment_bytes", self.segment_bytes, 16 * MIB, problems);
+        at_least(
+            "storage.segment_bytes",
+            self.segment_bytes,
+            Storage::SEGMENT_BYTES_MIN,
+            problems,
+        );
         at_least("storage.flush_log_bytes", self.flush_log_bytes, MIB, problems);
         at_least("storage.queue_bytes_max", self.queue_bytes_max, MIB, problems);
         require(self.free_soft_bytes >= self.free_hard_bytes, problems, || {

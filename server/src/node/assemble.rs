@@ -237,7 +237,7 @@ fn open(
         path: directory.path().to_owned(),
         source,
     };
-    let engine_settings = engine_settings(settings);
+    let engine_settings = engine_settings(&settings.storage.clone().fitted(directory.disk_bytes()?));
     let mut environment =
         Environment::in_directory(directory.path(), &engine_settings, &name, clock, entropy::bits).map_err(refused)?;
     environment.log = Arc::new(Timed::new(environment.log, metrics));
@@ -245,8 +245,7 @@ fn open(
     Ok((directory, name, engine))
 }
 
-fn engine_settings(settings: &config::Settings) -> engine::Settings {
-    let storage = &settings.storage;
+fn engine_settings(storage: &config::Storage) -> engine::Settings {
     engine::Settings {
         block_cache_bytes: bytes(storage.block_cache_bytes),
         flush_log_bytes: storage.flush_log_bytes,

@@ -93,6 +93,9 @@ pub(super) async fn over_clock(engine: Engine, clock: Arc<dyn Clock>, health: He
 pub(super) fn numbers(engine: Engine, search: Search, metrics: &Metrics) -> impl Fn() + Send + Sync + 'static {
     let committed = metrics.gauge(counts::COMMITTED, &[]);
     let queued = metrics.gauge(counts::ENGINE_QUEUE, &[]);
+    let free = metrics.gauge(counts::DISK_FREE, &[]);
+    let needed = metrics.gauge(counts::DISK_NEEDED, &[]);
+    let compactions_off = metrics.gauge(counts::COMPACTIONS_OFF, &[]);
     let resident = metrics.gauge(counts::RESIDENT, &[]);
     let indexed = metrics.gauge(counts::SEARCH_CONCEPTS, &[]);
     let index_bytes = metrics.gauge(counts::SEARCH_BYTES, &[]);
@@ -100,6 +103,10 @@ pub(super) fn numbers(engine: Engine, search: Search, metrics: &Metrics) -> impl
     move || {
         committed.set(lsns.borrow().0 as f64);
         queued.set(engine.queued_bytes() as f64);
+        let disk = engine.disk();
+        free.set(disk.free_bytes as f64);
+        needed.set(disk.needed_bytes as f64);
+        compactions_off.set(if disk.compacts { 0.0 } else { 1.0 });
         indexed.set(search.indexed() as f64);
         index_bytes.set(search.heap_bytes() as f64);
         if let Some(bytes) = process::resident_bytes() {

@@ -123,6 +123,16 @@ impl Directory {
         &self.path
     }
 
+    /// Size of the file system it lies on, in bytes.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn disk_bytes(&self) -> Result<u64, Error> {
+        let asked = rustix::fs::statvfs(&self.path).map_err(io::Error::from);
+        let volume = asked.map_err(failed("ask for the size of the disk of", &self.path))?;
+        Ok(volume.f_blocks.saturating_mul(volume.f_frsize))
+    }
+
     /// Where the log's segments go; made when absent.
     ///
     /// # Errors
