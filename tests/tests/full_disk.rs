@@ -155,6 +155,16 @@ impl Kept {
         Ok(())
     }
 
+    /// A compaction may take the room for a moment.
+    async fn put_patiently(&mut self, key: &str, seed: u64) {
+        let since = Instant::now();
+        while let Err(refused) = self.put(key, seed).await {
+            assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+            assert!(since.elapsed() < RECOVERED_WITHIN, "still refused: {refused}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn delete(&mut self, key: &str) -> Result<(), tonic::Status> {
         self.namespace.delete(key).await?;
         self.values.remove(key);
@@ -194,8 +204,9 @@ async fn a_disk_filled_by_another_program_is_waited_for() {
         Ok(disk) => disk,
         Err(reason) => return skipped("a_disk_filled_by_another_program_is_waited_for", &reason),
     };
-    // Little in memory: the reserve has room for its flush, so deletes go on. Much: it has not, so nothing is written.
-    for (life, values) in [60_u64, 600].into_iter().enumerate() {
+    // Little in memory: the reserve has room for its flush, so deletes go on. Much: whether it has depends on what was
+    // flushed while the disk was being filled.
+    for (life, values) in [60_u64, 250].into_iter().enumerate() {
         let launch = Launch::new()
             .data(disk.path().join(format!("data {life}")))
             .argument("--storage-flush-log-bytes=64MiB");
@@ -221,13 +232,13 @@ async fn a_disk_filled_by_another_program_is_waited_for() {
             assert!(kept.namespace.get("key 59").await.is_ok());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(deletes > 0, life == 0, "{deletes} deletes were served");
+        assert!(deletes > 0 || life > 0, "no delete was served");
         kept.assert_all().await;
         assert!(node.ended().is_none(), "the process lives");
         assert!(!node.log().contains("could not be flushed"), "{}", node.log());
         drop(ballast);
         accepted_again(&mut kept.namespace).await;
-        kept.put("after", 1).await.unwrap();
+        kept.put_patiently("after", 1).await;
         kept.assert_all().await;
         kept.assert_all_after_a_kill(&mut node).await;
         drop(node);
@@ -259,7 +270,7 @@ async fn a_disk_that_another_program_keeps_full_is_outlived() {
     assert!(node.ended().is_none(), "the process lives");
     drop(kept_full);
     accepted_again(&mut kept.namespace).await;
-    kept.put("after", 1).await.unwrap();
+    kept.put_patiently("after", 1).await;
     kept.assert_all().await;
     kept.assert_all_after_a_kill(&mut node).await;
     drop(node);
@@ -307,7 +318,7 @@ async fn a_node_that_fills_its_disk_by_itself_gives_back_what_is_deleted() {
     }
     accepted_again(&mut kept.namespace).await;
     for more in 0..50 {
-        kept.put(&format!("more {more}"), more).await.unwrap();
+        kept.put_patiently(&format!("more {more}"), more).await;
     }
     assert!(!node.log().contains("could not be flushed"), "{}", node.log());
     kept.assert_all().await;
@@ -326,7 +337,7 @@ fn write(store: &Rocks, key: u64, value: &[u8]) -> Result<(), engine::store::Err
 /// What the node relies on when all its care was in vain.
 #[test]
 fn the_database_heals_by_itself_after_a_flush_that_met_a_full_disk() {
-    let disk = match SmallDisk::mount(FILE_SYSTEM_BYTES / 2) {
+    let disk = match SmallDisk::mount(FILE_SYSTEM_BYTES) {
         Ok(disk) => disk,
         Err(reason) => {
             return skipped(
@@ -336,7 +347,13 @@ fn the_database_heals_by_itself_after_a_flush_that_met_a_full_disk() {
         }
     };
     let path = disk.path().join("db");
-    let store = Rocks::open(&path, &rocks::Settings::default()).unwrap();
+    // Write buffers that are small beside the disk: so much must be free again.
+    let settings = rocks::Settings {
+        flush_log_bytes: 8 << 20,
+        ..rocks::Settings::default()
+    };
+    let store = Rocks::open(&path, &settings).unwrap();
+    assert!(store.resume_bytes() < FILE_SYSTEM_BYTES / 2);
     let value = text(1, VALUE_BYTES);
     for key in 0..300 {
         write(&store, key, value.as_bytes()).unwrap();
@@ -356,7 +373,7 @@ fn the_database_heals_by_itself_after_a_flush_that_met_a_full_disk() {
     }
     store.flush().unwrap();
     drop(store);
-    let store = Rocks::open(&path, &rocks::Settings::default()).unwrap();
+    let store = Rocks::open(&path, &settings).unwrap();
     assert_eq!(read(&store, 299).as_deref(), Some(value.as_bytes()));
     assert_eq!(read(&store, 300), None);
     assert_eq!(read(&store, 301).as_deref(), Some(&b"again"[..]));

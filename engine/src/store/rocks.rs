@@ -25,7 +25,7 @@
 //! None of this is the ordinary course: the engine asks what flushes and compactions need and keeps so much free. With automatic compactions
 //! off, `RocksDB` does not stall writes for the number of files in level zero.
 
-use std::path::Path;
+use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use parking_lot::Mutex;
 use rocksdb::{
@@ -177,14 +177,14 @@ fn compaction_bytes(live_bytes: u64) -> u64 {
     inputs + inputs / 8
 }
 
-/// Bytes of the tables in a database that is not open yet; none when it cannot be read, as opening it will tell.
+/// Bytes allocated for tables in a database's directory; none when it cannot be read, as whoever uses it will be told.
 fn table_bytes(directory: &Path) -> u64 {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let tables = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "sst"));
-    tables
+    let allocated = tables
         .filter_map(|entry| entry.metadata().ok())
-        .map(|table| table.len())
-        .sum()
+        .map(|table| table.blocks() * 512);
+    allocated.sum()
 }
 
 fn family_options(family: Family, settings: &Settings, compactions: Compactions, cache: &Cache) -> Options {
@@ -304,7 +304,15 @@ impl Store for Rocks {
     }
 
     fn compaction_bytes(&self) -> u64 {
-        compaction_bytes(self.live_bytes())
+        let live_bytes = self.live_bytes();
+        let running = self.database.property_int_value(properties::NUM_RUNNING_COMPACTIONS);
+        // What a running one has written is no longer free, and as much comes back when it ends.
+        let written_bytes = if running.is_ok_and(|running| running.is_some_and(|running| running > 0)) {
+            table_bytes(self.database.path()).saturating_sub(live_bytes)
+        } else {
+            0
+        };
+        compaction_bytes(live_bytes).saturating_sub(written_bytes)
     }
 
     fn resume_bytes(&self) -> u64 {
