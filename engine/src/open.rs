@@ -61,12 +61,12 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            block_cache_bytes: 64 << 20,
+            block_cache_bytes: 32 << 20,
             flush_log_bytes: 64 << 20,
-            queue_bytes_max: 64 << 20,
+            queue_bytes_max: 32 << 20,
             segment_bytes: 64 << 20,
-            free_soft_bytes: 1 << 30,
-            free_hard_bytes: 32 << 20,
+            free_soft_bytes: 512 << 20,
+            free_hard_bytes: 128 << 20,
         }
     }
 }

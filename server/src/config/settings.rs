@@ -81,14 +81,22 @@ pub struct Storage {
 
 impl Default for Storage {
     fn default() -> Storage {
+        let engine::Settings {
+            block_cache_bytes,
+            flush_log_bytes,
+            queue_bytes_max,
+            segment_bytes,
+            free_soft_bytes,
+            free_hard_bytes,
+        } = engine::Settings::default();
         Storage {
             path: PathBuf::from("continuum-data"),
-            block_cache_bytes: 32 * MIB,
-            flush_log_bytes: 64 * MIB,
-            segment_bytes: 64 * MIB,
-            queue_bytes_max: 32 * MIB,
-            free_soft_bytes: 512 * MIB,
-            free_hard_bytes: 128 * MIB,
+            block_cache_bytes: block_cache_bytes as u64,
+            flush_log_bytes,
+            segment_bytes,
+            queue_bytes_max: queue_bytes_max as u64,
+            free_soft_bytes,
+            free_hard_bytes,
         }
     }
 }

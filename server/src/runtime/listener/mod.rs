@@ -114,7 +114,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            connections_max: 4_096,
+            connections_max: 16_384,
             connections_per_address_max: 256,
             head_ms_max: 10_000,
             body_ms_max: 30_000,
