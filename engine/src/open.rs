@@ -138,6 +138,10 @@ impl Environment {
             Err(error) if error.is_no_space() && log.remove(RESERVE).is_ok() => open()?,
             outcome => outcome?,
         };
+        // Both names must outlast a power cut before the log takes its first record: a log without its store is refused.
+        std::fs::File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| OpenError::Refused(format!("{} cannot be synced: {error}", directory.display())))?;
         Ok(Environment {
             node: node.to_owned(),
             clock,
