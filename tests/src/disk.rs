@@ -60,7 +60,7 @@ impl SmallDisk {
     /// When the system does not say.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
-        let volume = rustix::fs::statvfs(&self.path()).expect("a mounted file system");
+        let volume = rustix::fs::statvfs(self.path()).expect("a mounted file system");
         volume.f_bavail * volume.f_frsize
     }
 

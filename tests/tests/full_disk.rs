@@ -26,13 +26,13 @@ const VALUE_BYTES: usize = 60_000;
 
 /// Puts large concepts until the node refuses one: a flush may have made a little room since the last refusal.
 async fn fill_over_grpc(namespace: &mut Namespace) -> tonic::Status {
-    let json = format!("\"{}\"", "x".repeat(60_000));
-    for number in 0..2_000 {
+    for number in 0..5_000 {
+        let json = format!("\"{}\"", text(number, VALUE_BYTES));
         if let Err(refused) = namespace.put(&format!("filling {number}"), &json).await {
             return refused;
         }
     }
-    panic!("120 MB more went onto a full disk");
+    panic!("300 MB more went onto a full disk");
 }
 
 /// Text that hardly compresses.

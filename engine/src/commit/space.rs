@@ -259,8 +259,14 @@ impl Space {
 
     /// Says what has changed since the last time.
     fn report(&mut self, free_bytes: u64, needed_bytes: u64) {
-        // The warning comes as long before the refusal as the marks lie apart.
-        let ahead_bytes = self.marks.soft_bytes.saturating_sub(self.marks.hard_bytes);
+        // The warning comes as long before the refusal as the marks lie apart, and goes twice as far from it: flushes and
+        // compactions move the need up and down.
+        let apart_bytes = self.marks.soft_bytes.saturating_sub(self.marks.hard_bytes);
+        let ahead_bytes = if self.is_low() {
+            apart_bytes.saturating_mul(2)
+        } else {
+            apart_bytes
+        };
         let level = match free_bytes {
             free if free <= needed_bytes => Level::Full,
             free if free <= needed_bytes.saturating_add(ahead_bytes) => Level::Low,

@@ -153,6 +153,15 @@ fn rocks_flushes_nothing_when_it_is_closed() {
     assert_eq!(store.get(Family::Meta, b"m").unwrap(), None);
 }
 
+/// `RocksDB` works on threads of its own.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test waits for what must not happen, or happens elsewhere"
+)]
+fn pass_milliseconds(milliseconds: u64) {
+    std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+}
+
 #[test]
 fn rocks_compacts_only_when_it_is_told_to() {
     let directory = tempfile::tempdir().unwrap();
@@ -171,7 +180,7 @@ fn rocks_compacts_only_when_it_is_told_to() {
             store.write(&[change(&b"a"[..]), change(&b"k"[..])]).unwrap();
             store.flush().unwrap();
         }
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        pass_milliseconds(300);
     };
     // How often the values lie in the files.
     let copies = || store.compaction_bytes() / 100_000;
@@ -180,7 +189,7 @@ fn rocks_compacts_only_when_it_is_told_to() {
             if copies() == 1 {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            pass_milliseconds(10);
         }
         panic!("the value lies there {} times", copies());
     };
@@ -225,7 +234,7 @@ fn rocks_does_not_flush_by_itself() {
     for number in 0..48 {
         write(&store, &[put(Family::Concepts, &number.to_string(), &value)]);
     }
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    pass_milliseconds(200);
     assert!(store.get_durable(Family::Concepts, b"0").unwrap().is_none());
     assert_eq!(store.compaction_bytes(), at_open, "no file was written");
 }

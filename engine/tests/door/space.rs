@@ -237,7 +237,7 @@ fn a_flush_without_room_waits_and_deletes_wait_with_it() {
             let expected = matches!(refused, Err(CommitError::NoSpace { deletes: false, .. }));
             assert!(expected, "{refused:?}");
         }
-        assert_eq!(read(&engine, "k1"), [json.clone()]);
+        assert_eq!(read(&engine, "k1"), std::slice::from_ref(&json));
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(store.flushes.load(Ordering::SeqCst), flushes);
