@@ -5,7 +5,7 @@ use wal::Lsn;
 
 use crate::{
     commit::record,
-    store::{Change, Write},
+    store::{Change, Family, Write},
 };
 
 /// What one batch changed.
@@ -65,6 +65,18 @@ impl Follower {
         reason = "it goes on after None, which an iterator does not promise"
     )]
     pub fn next(&mut self) -> Result<Option<Followed>, FollowError> {
+        self.next_where(|_| true)
+    }
+
+    /// The next batch, of which only what it changed in `family` is kept; it may be nothing.
+    ///
+    /// # Errors
+    /// As [`Follower::next`].
+    pub fn next_in(&mut self, family: Family) -> Result<Option<Followed>, FollowError> {
+        self.next_where(|change| change.family == family)
+    }
+
+    fn next_where(&mut self, wanted: impl Fn(&Change<'_>) -> bool) -> Result<Option<Followed>, FollowError> {
         if self.reader.position() >= *self.committed.borrow() {
             return Ok(None);
         }
@@ -85,7 +97,11 @@ impl Follower {
         })?;
         Ok(Some(Followed {
             lsn,
-            writes: changes.iter().map(Change::to_write).collect(),
+            writes: changes
+                .iter()
+                .filter(|change| wanted(change))
+                .map(Change::to_write)
+                .collect(),
         }))
     }
 

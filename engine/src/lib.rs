@@ -27,6 +27,8 @@ pub mod format;
 mod open;
 mod recovery;
 
-pub use commit::{Batch, CommitError, Disk, Durability, Effect, Mutation, Pending, Receipt, Supersede};
+pub use commit::{
+    Batch, CommitError, Condition, Disk, Durability, Effect, Expected, Mutation, Pending, Receipt, Supersede,
+};
 pub use follow::{FollowError, Followed, Follower};
 pub use open::{Engine, Environment, NODE_BYTES_MAX, OpenError, Settings};

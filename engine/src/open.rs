@@ -277,6 +277,14 @@ impl Engine {
             .transpose()
     }
 
+    /// The state in a row of [`Family::Concepts`], as [`Follower`] hands it out.
+    ///
+    /// # Errors
+    /// When the state is damaged.
+    pub fn decode_concept(&self, row: &[u8]) -> Result<crdt::State, store::Error> {
+        Ok(concepts::decode(row, &self.shared.actors)?)
+    }
+
     /// Concepts with `prefix`, in key order, strictly after `after`; visits until `visit` returns false. Tombstones included.
     ///
     /// # Errors

@@ -16,9 +16,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Batch, CommitError, Effect, Mutation, Receipt, record, round::Outcome};
+use super::{
+    Batch, CommitError, Condition, Effect, Expected, Mutation, RECORD_BYTES_MAX, Receipt, record, round::Outcome,
+};
 use crate::{
-    clock::{Clock, Hybrid, Timestamp},
+    clock::{Clock, Hybrid, Stamp, Timestamp},
     crdt::{Dot, Join as _, Operation, State, Supersede},
     identity::Actor,
     keyspace::{NamespaceId, actors::Actors, codec, concept_index, concepts, dots, meta},
@@ -258,9 +260,11 @@ impl Merger {
                 });
             }
         }
+        self.compare(&batch.conditions, now)?;
+        let start = self.buffer.len();
         record::begin(&mut self.buffer);
         let mut effects = Vec::new();
-        for mutation in &batch.mutations {
+        for (index, mutation) in batch.mutations.iter().enumerate() {
             match mutation {
                 Mutation::Local {
                     namespace,
@@ -269,27 +273,49 @@ impl Merger {
                     supersede,
                 } => {
                     let key = concept_key(*namespace, key)?;
-                    effects.push(Effect {
-                        state: self.local(&key, operation, supersede, now)?,
-                    });
+                    effects.push(self.local(index, &key, operation, supersede, now)?);
                 }
                 Mutation::Join { namespace, key, state } => self.join(&concept_key(*namespace, key)?, state, now)?,
                 Mutation::Apply(writes) => writes.iter().try_for_each(|write| self.apply(write))?,
+            }
+            // Looked at as it grows: a thousand small changes of one large set would be a gigabyte before the log refused it.
+            if self.buffer.len() - start > RECORD_BYTES_MAX {
+                return Err(CommitError::TooLarge {
+                    bytes_max: RECORD_BYTES_MAX,
+                });
             }
         }
         Ok(effects)
     }
 
+    /// Holds what callers expect against what is there now, pending writes included.
+    fn compare(&self, conditions: &[Condition], now: Timestamp) -> Result<(), CommitError> {
+        for (index, condition) in conditions.iter().enumerate() {
+            let key = concept_key(condition.namespace, &condition.key)?;
+            let found = self.current(&key)?.unwrap_or_default();
+            let holds = match &condition.expected {
+                Expected::Nothing => !found.is_visible(Stamp::at(now)),
+                Expected::Seen(seen) => found.context == *seen,
+            };
+            if !holds {
+                return Err(CommitError::Unexpected { index, found });
+            }
+        }
+        Ok(())
+    }
+
     fn local(
         &mut self,
+        index: usize,
         key: &Arc<[u8]>,
         operation: &Operation,
         supersede: &Supersede,
         now: Timestamp,
-    ) -> Result<Arc<State>, CommitError> {
+    ) -> Result<Effect, CommitError> {
         let current = self.current(key)?;
         let is_new = current.is_none();
-        let mut state = current.as_deref().cloned().unwrap_or_default();
+        let before = current.unwrap_or_default();
+        let mut state = State::clone(&before);
         let stamp = self
             .hybrid
             .stamp(now, state.superseded_stamp(&self.actor, operation, supersede));
@@ -297,9 +323,12 @@ impl Merger {
             actor: self.actor.clone(),
             counter: self.counter + 1,
         };
-        let used = state.write_local(&first, stamp, operation, supersede)?;
+        let used = state
+            .write_local(&first, stamp, operation, supersede)
+            .map_err(|reason| CommitError::Rejected { index, reason })?;
         if used == 0 {
-            return Ok(current.unwrap_or_default());
+            let state = Arc::clone(&before);
+            return Ok(Effect { before, state });
         }
         self.counter += used;
         let number = self.number_of_own();
@@ -308,7 +337,7 @@ impl Merger {
         }
         let state = Arc::new(state);
         self.put_state(key, Arc::clone(&state), is_new);
-        Ok(state)
+        Ok(Effect { before, state })
     }
 
     fn join(&mut self, key: &Arc<[u8]>, received: &State, now: Timestamp) -> Result<(), CommitError> {

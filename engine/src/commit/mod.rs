@@ -39,14 +39,40 @@ pub use space::Disk;
 /// The largest batch, in bytes of keys and values.
 pub const BATCH_BYTES_MAX: usize = 12 << 20;
 
+/// The most that one batch may leave in the log, in bytes: what the log takes in one group, less its framing.
+pub const RECORD_BYTES_MAX: usize = 31 << 20;
+
 /// Rounds are closed at this many bytes, so that one sync is never kept waiting for a long write.
 pub const GROUP_BYTES_MAX: usize = 1 << 20;
 
-/// What one caller wants changed, atomically.
+/// What one caller wants changed, atomically: compare, then write.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// Carried out in order.
+    /// All compared with the state before the batch, in the place where it is written. One that does not hold: nothing
+    /// happens.
+    pub conditions: Vec<Condition>,
+    /// Carried out in order; each sees what those before it did, also to its own key.
     pub mutations: Vec<Mutation>,
+}
+
+/// What must hold of one key for a batch to be written.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// Where the key lives.
+    pub namespace: NamespaceId,
+    /// The key.
+    pub key: Vec<u8>,
+    /// What must be found there.
+    pub expected: Expected,
+}
+
+/// How a key must be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing is there to be read: never written, deleted, or expired.
+    Nothing,
+    /// This has been written, and nothing else: no write has come since it was read.
+    Seen(crdt::VersionVector),
 }
 
 /// The closed list of what may change state.
@@ -80,15 +106,23 @@ impl Batch {
     /// A batch of one mutation.
     #[must_use]
     pub fn one(mutation: Mutation) -> Batch {
+        Batch::of(vec![mutation])
+    }
+
+    /// A batch without conditions.
+    #[must_use]
+    pub fn of(mutations: Vec<Mutation>) -> Batch {
         Batch {
-            mutations: vec![mutation],
+            conditions: Vec::new(),
+            mutations,
         }
     }
 
     /// Bytes of keys and values, by which the queue and the groups are bounded.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.mutations.iter().map(Mutation::bytes).sum()
+        let compared = |condition: &Condition| condition.key.len() + Mutation::OVERHEAD_BYTES;
+        self.conditions.iter().map(compared).sum::<usize>() + self.mutations.iter().map(Mutation::bytes).sum::<usize>()
     }
 
     /// Whether it only takes away, so that it may draw on the reserve of a full disk.
@@ -159,8 +193,19 @@ pub struct Receipt {
 /// What one `Local` mutation did.
 #[derive(Clone, Debug)]
 pub struct Effect {
+    /// The state of the key before the write, with what earlier writes of the batch did.
+    pub before: Arc<crdt::State>,
     /// The state of the key after the write.
     pub state: Arc<crdt::State>,
+}
+
+impl Effect {
+    /// Whether something that was there is gone.
+    #[must_use]
+    pub fn took_away(&self) -> bool {
+        let Effect { before, state } = self;
+        before.entries.keys().any(|dot| !state.entries.contains_key(dot))
+    }
 }
 
 /// Why a batch was not written.
@@ -183,9 +228,28 @@ pub enum CommitError {
         /// Whether deletes still work.
         deletes: bool,
     },
-    /// Nothing happened; the operation does not fit the key.
-    #[error(transparent)]
-    Rejected(#[from] Rejected),
+    /// Nothing happened; one of the operations does not fit its key.
+    #[error("{reason}")]
+    Rejected {
+        /// Which of the batch's mutations, from 0.
+        index: usize,
+        /// What does not fit.
+        reason: Rejected,
+    },
+    /// Nothing happened; a key is not as it was expected to be.
+    #[error("the key is not as it was expected to be: it was written since it was read")]
+    Unexpected {
+        /// Which of the batch's conditions, from 0.
+        index: usize,
+        /// How the key was found.
+        found: Arc<crdt::State>,
+    },
+    /// Nothing happened; what the batch would leave in the log is too large. A small operation writes its whole key.
+    #[error("the batch would write over {bytes_max} bytes, for each operation writes its whole key: write it in parts")]
+    TooLarge {
+        /// The most that one batch writes.
+        bytes_max: usize,
+    },
     /// Nothing happened; the batch itself is not one that may be written. Do not retry it.
     #[error("{0}")]
     Invalid(String),

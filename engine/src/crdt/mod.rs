@@ -189,6 +189,12 @@ impl State {
         self.entries.is_empty()
     }
 
+    /// Whether a read at `now` finds anything.
+    #[must_use]
+    pub fn is_visible(&self, now: Stamp) -> bool {
+        self.entries.values().any(|entry| strategy::is_live(entry, now))
+    }
+
     /// What the key holds, expired values included; `None` when it holds nothing. A mix of kinds is siblings.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {

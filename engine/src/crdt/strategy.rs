@@ -146,7 +146,7 @@ fn by_text(a: &Sibling, b: &Sibling) -> Ordering {
     texts.then_with(|| Reverse(a.expires).cmp(&Reverse(b.expires)))
 }
 
-fn is_live(entry: &Entry, now: Stamp) -> bool {
+pub(super) fn is_live(entry: &Entry, now: Stamp) -> bool {
     entry.expires.is_none_or(|expires| expires > now)
 }
 

@@ -48,6 +48,9 @@ pub enum Supersede {
     All,
     /// None: the write is concurrent with everything.
     Nothing,
+    /// For a deletion by somebody who has read nothing: all that this node has where one value is meant to win under this
+    /// strategy, and refused where concurrent values must not vanish unread.
+    Unread(Strategy),
 }
 
 impl Supersede {
@@ -97,6 +100,9 @@ pub enum Rejected {
     /// The counter would leave the range of 64-bit signed integers.
     #[error("the counter would leave the range of 64-bit signed integers")]
     CounterOverflow,
+    /// Concurrent values are not deleted unread.
+    #[error("required here, where concurrent values must not vanish unread: read the key and pass its context")]
+    ContextRequired,
     /// A set was read at a node that knows more than this one does yet.
     #[error(
         "the context names changes that this node has not received yet: retry, or write at the node it was read from"
@@ -136,6 +142,7 @@ impl State {
     ) -> Result<u64, Rejected> {
         self.check_dot(first, supersede)?;
         self.check_kind(operation)?;
+        self.check_read(supersede)?;
         let replaced: Vec<Dot> = self
             .superseded(&first.actor, operation, supersede)
             .map(|(dot, _)| dot.clone())
@@ -197,7 +204,7 @@ impl State {
         self.entries.iter().filter(move |(dot, entry)| {
             let seen = match supersede {
                 Supersede::Seen(context) => context.contains(dot),
-                Supersede::All => true,
+                Supersede::All | Supersede::Unread(_) => true,
                 Supersede::Nothing => !matches!(operation, Operation::Put { .. }),
             };
             match (operation, &entry.content) {
@@ -255,6 +262,17 @@ impl State {
             Err(Rejected::DotSeen { counter: first.counter })
         } else {
             Ok(())
+        }
+    }
+
+    fn check_read(&self, supersede: &Supersede) -> Result<(), Rejected> {
+        match (supersede, self.kind()) {
+            (Supersede::Unread(strategy), Some(kind))
+                if Supersede::without_context(kind, *strategy) == Supersede::Nothing =>
+            {
+                Err(Rejected::ContextRequired)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -70,7 +70,7 @@ impl<'a> Overlay<'a> {
             .flat_map(|(family, writes)| writes.into_iter().map(move |(key, value)| Write { family, key, value }));
         let mut mutations = vec![Mutation::Apply(writes.collect())];
         mutations.extend(self.joins);
-        Batch { mutations }
+        Batch::of(mutations)
     }
 
     pub(super) fn put<T: Record>(&mut self, family: Family, key: Vec<u8>, record: &T) {

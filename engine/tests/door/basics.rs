@@ -122,21 +122,19 @@ fn a_refused_batch_leaves_no_trace() {
             content: Content::Register("0".to_owned()),
         },
     );
-    let batch = Batch {
-        mutations: vec![
-            local("k", register("1")),
-            Mutation::Join {
-                namespace: SPACE,
-                key: b"j".to_vec(),
-                state: stranger,
-            },
-            local("k", continuum_engine::crdt::Operation::Add { delta: 1 }),
-        ],
-    };
+    let batch = Batch::of(vec![
+        local("k", register("1")),
+        Mutation::Join {
+            namespace: SPACE,
+            key: b"j".to_vec(),
+            state: stranger,
+        },
+        local("k", continuum_engine::crdt::Operation::Add { delta: 1 }),
+    ]);
     let before = engine.commit(put("before", "0"), Durability::Synced);
     let refused = engine.commit(batch, Durability::Synced);
     let after = engine.commit(put("k2", "2"), Durability::Synced);
-    assert!(matches!(refused.wait(), Err(CommitError::Rejected(_))));
+    assert!(matches!(refused.wait(), Err(CommitError::Rejected { index: 2, .. })));
     let before = before.wait().unwrap();
     let after = after.wait().unwrap();
     assert_eq!(after.lsn.0, before.lsn.0 + 1, "no record");

@@ -6,6 +6,7 @@
 )]
 
 mod basics;
+mod conditions;
 mod faults;
 mod following;
 mod node;

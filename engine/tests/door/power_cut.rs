@@ -69,9 +69,7 @@ fn offer(world: &mut World, engine: &Engine, dice: &mut SmallRng) -> Offered {
         operation: operation.clone(),
         supersede: Supersede::All,
     };
-    let batch = Batch {
-        mutations: names(key).iter().map(mutation).collect(),
-    };
+    let batch = Batch::of(names(key).iter().map(mutation).collect());
     let synced = dice.random_bool(0.8);
     let durability = if synced {
         Durability::Synced

@@ -62,7 +62,7 @@ impl Usage {
             let batch = rest.split_off(rest.len().saturating_sub(BATCH_COUNTERS_MAX));
             let since = Stopwatch::start();
             let mutations = batch.iter().map(|(hash, delta)| moved(hash, *delta)).collect();
-            if let Err(error) = self.engine.commit(Batch { mutations }, Durability::Synced).await {
+            if let Err(error) = self.engine.commit(Batch::of(mutations), Durability::Synced).await {
                 let mut pending = self.pending.lock();
                 for (hash, delta) in rest.into_iter().chain(batch) {
                     *pending.entry(hash).or_default() += delta;

@@ -92,9 +92,7 @@ impl Service {
             .components
             .engine
             .commit(
-                Batch {
-                    mutations: vec![mutation],
-                },
+                Batch::one(mutation),
                 Durability::Synced,
             )
             .await?;

@@ -152,7 +152,9 @@ fn classify_commit(error: &CommitError, message: &str) -> Row {
     match error {
         CommitError::Busy => retry(Code::Unavailable, "BUSY", RETRY_BUSY),
         CommitError::NoSpace { .. } => retry(Code::ResourceExhausted, "DISK_NEARLY_FULL", RETRY_SPACE),
-        CommitError::Rejected(rejected) => classify_rejected(rejected, message),
+        CommitError::Rejected { reason, .. } => classify_rejected(reason, message),
+        CommitError::Unexpected { .. } => precondition("CONDITION_FAILED", "key", message),
+        CommitError::TooLarge { .. } => violation("BATCH_TOO_LARGE", "writes", message),
         CommitError::Invalid(_) => row(Code::Internal, "BATCH_INVALID"),
         CommitError::Stopped(_) => row(Code::Unavailable, "ENGINE_STOPPED"),
     }
@@ -172,6 +174,7 @@ fn classify_rejected(rejected: &Rejected, message: &str) -> Row {
             "key",
             &format!("at most {STATE_BYTES_MAX} bytes: {message}"),
         ),
+        Rejected::ContextRequired => violation("CONTEXT_REQUIRED", "context", message),
         Rejected::CounterOverflow => Row {
             code: Code::OutOfRange,
             ..violation("COUNTER_OVERFLOW", "counter.delta", message)

@@ -54,7 +54,10 @@ impl From<CommitError> for Problem {
                 Problem::new(Code::NoSpace, format!("{error}; nothing was charged or credited")).retry_after(30)
             }
             // The ledger decides before it writes, so the engine has nothing of its commands to reject.
-            CommitError::Rejected(_) | CommitError::Invalid(_) => internal(&error.to_string()),
+            CommitError::Rejected { .. }
+            | CommitError::Unexpected { .. }
+            | CommitError::TooLarge { .. }
+            | CommitError::Invalid(_) => internal(&error.to_string()),
             CommitError::Stopped(what) => {
                 tracing::error!(what, "the engine has stopped");
                 Problem::new(
