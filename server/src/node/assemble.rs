@@ -160,6 +160,8 @@ impl Rows {
             sequencer: self.sequencer.clone(),
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
+            settings: grpc::Settings::default(),
+            stop: stop.clone(),
         });
         let site = http::Face::new(
             self.contribution.clone(),

@@ -19,6 +19,16 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     tokio::task::spawn_blocking(work).await.ok()
 }
 
+/// Starts blocking work beside the workers and does not wait for it: the work must see for itself when to end.
+pub fn start_blocking(work: impl FnOnce() + Send + 'static) {
+    drop(tokio::task::spawn_blocking(work));
+}
+
+/// Waits for `future` within blocking work started here; other threads may block by themselves.
+pub fn wait<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Handle::current().block_on(future)
+}
+
 /// Starts a thread of its own, for work that waits for the disk.
 ///
 /// # Errors

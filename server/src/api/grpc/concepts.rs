@@ -1,27 +1,32 @@
-//! `continuum.v1.Concepts`: Put, Get, Delete, List.
+//! `continuum.v1.Concepts`: Put, Get, Delete, Batch, List; the streams are in modules of their own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use engine::{
-    Batch, Durability, Mutation,
+    Engine,
     clock::{Stamp, Timestamp},
-    crdt::{Operation, State, Supersede},
+    crdt::State,
+    keyspace::NamespaceId,
     ledger::Namespace,
 };
 use prost::Message;
 use proto::v1::{
-    Concept, DeleteRequest, DeleteResponse, GetRequest, GetResponse, ListRequest, ListResponse, PutRequest,
-    PutResponse, concepts_server::Concepts,
+    BatchRequest, BatchResponse, Concept, DeleteRequest, DeleteResponse, GetRequest, GetResponse, ListRequest,
+    ListResponse, PutRequest, PutResponse, ScanRequest, ScanResponse, concepts_server::Concepts, write_result,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
+use wal::Lsn;
 
 use super::{
     Components, directory, fields,
-    render::{self, Reader},
+    flow::Flow,
+    render::Reader,
     status::Refused,
-    token::{self, Key, Subject},
+    token::{self, Key, Position, Subject},
+    writes::Draft,
 };
-use crate::runtime::tasks;
+use crate::runtime::tasks::{self, Stop};
 
 /// A page ends once it holds so many bytes, well inside the 4 MiB that clients accept by default.
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -31,97 +36,96 @@ const PAGE_KEYS_EXAMINED_MAX: usize = 10_000;
 /// The service; clones share engine and sequencer.
 #[derive(Clone)]
 pub(super) struct Service {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     components: Components,
     key: Key,
+    scans: Arc<Semaphore>,
 }
 
 impl Service {
     pub(super) fn new(components: Components) -> Service {
-        Service {
+        let shared = Shared {
             key: components.key(),
+            scans: Arc::new(Semaphore::new(components.settings.scans_max)),
             components,
+        };
+        Service {
+            shared: Arc::new(shared),
         }
     }
 
-    fn namespace(&self, name: &str) -> Result<Namespace, Refused> {
-        directory::open(self.components.engine.view(), "namespace", name)
+    pub(super) fn engine(&self) -> &Engine {
+        &self.shared.components.engine
     }
 
-    fn now(&self) -> Timestamp {
-        self.components.clock.now()
+    /// Hears when streams shall end.
+    pub(super) fn stop(&self) -> Stop {
+        self.shared.components.stop.clone()
     }
 
-    fn reader(&self, namespace: &Namespace) -> Reader<'_> {
+    /// How long a stream may stand with nobody taking from it.
+    pub(super) fn stall(&self) -> Duration {
+        self.shared.components.settings.stall_max
+    }
+
+    /// Room for one more scan, held until it is dropped.
+    pub(super) fn scan_place(&self) -> Result<OwnedSemaphorePermit, Refused> {
+        let max = self.shared.components.settings.scans_max;
+        let place = Arc::clone(&self.shared.scans).try_acquire_owned();
+        place.map_err(|_| Refused::ScansFull { max })
+    }
+
+    /// What a caller brings to go on after `lsn`.
+    pub(super) fn position_token(&self, namespace: NamespaceId, prefix: &[u8], lsn: Lsn) -> Vec<u8> {
+        let position = Position {
+            cluster: self.engine().cluster().to_vec(),
+            incarnation: self.engine().actor().incarnation,
+            lsn: lsn.0,
+        };
+        token::seal_position(&self.shared.key, namespace, prefix, &position)
+    }
+
+    pub(super) fn namespace(&self, name: &str) -> Result<Namespace, Refused> {
+        directory::open(self.shared.components.engine.view(), "namespace", name)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.components.clock.now()
+    }
+
+    pub(super) fn reader(&self, namespace: &Namespace) -> Reader<'_> {
         Reader {
-            key: &self.key,
+            key: &self.shared.key,
             namespace: namespace.id,
             strategy: namespace.policy.strategy,
             now: Stamp::at(self.now()),
+            with_contexts: true,
         }
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.shared.key
     }
 
     fn state(&self, namespace: &Namespace, key: &[u8]) -> Result<State, Refused> {
-        Ok(self.components.engine.concept(namespace.id, key)?.unwrap_or_default())
-    }
-
-    /// What the caller's context says of the key; `None` when it sent none.
-    fn seen(&self, namespace: &Namespace, key: &[u8], context: &[u8]) -> Result<Option<Supersede>, Refused> {
-        if context.is_empty() {
-            return Ok(None);
-        }
-        token::open_context(&self.key, namespace.id, key, context)
-            .map(Supersede::Seen)
-            .map(Some)
-    }
-
-    /// Through the door, and the state of the key after it.
-    async fn commit(
-        &self,
-        namespace: &Namespace,
-        key: Vec<u8>,
-        operation: Operation,
-        supersede: Supersede,
-    ) -> Result<Arc<State>, Refused> {
-        let mutation = Mutation::Local {
-            namespace: namespace.id,
-            key,
-            operation,
-            supersede,
-        };
-        let receipt = self
+        Ok(self
+            .shared
             .components
             .engine
-            .commit(
-                Batch::one(mutation),
-                Durability::Synced,
-            )
-            .await?;
-        receipt
-            .effects
-            .into_iter()
-            .next()
-            .map(|effect| effect.state)
-            .ok_or(Refused::Confused)
+            .concept(namespace.id, key)?
+            .unwrap_or_default())
     }
 
     async fn put_checked(&self, request: PutRequest) -> Result<PutResponse, Refused> {
-        let namespace = self.namespace(&request.namespace)?;
-        let key = fields::key(&request.key)?;
-        let (kind, operation) = fields::operation(request.write, request.ttl, self.now())?;
-        let supersede = match self.seen(&namespace, &key, &request.context)? {
-            Some(seen) => seen,
-            None => Supersede::without_context(kind, namespace.policy.strategy),
-        };
-        let state = self.commit(&namespace, key.clone(), operation, supersede).await?;
-        let concept = if request.return_concept {
-            self.reader(&namespace).concept(&key, &state)
-        } else {
-            None
-        };
-        Ok(PutResponse {
-            clock: render::clock(&state.context),
-            concept,
-        })
+        let mut draft = Draft::new(self, 1);
+        draft.put(request)?;
+        match draft.send().only().await? {
+            write_result::Result::Put(response) => Ok(response),
+            write_result::Result::Delete(_) => Err(Refused::Confused),
+        }
     }
 
     fn get_checked(&self, request: GetRequest) -> Result<GetResponse, Refused> {
@@ -138,27 +142,20 @@ impl Service {
     }
 
     async fn delete_checked(&self, request: DeleteRequest) -> Result<DeleteResponse, Refused> {
-        let namespace = self.namespace(&request.namespace)?;
-        let key = fields::key(&request.key)?;
-        let seen = self.seen(&namespace, &key, &request.context)?;
-        let before = self.state(&namespace, &key)?;
-        let supersede = match (seen, before.kind()) {
-            (Some(seen), _) => seen,
-            (None, Some(kind)) if Supersede::without_context(kind, namespace.policy.strategy) == Supersede::Nothing => {
-                let rule =
-                    "required here, where concurrent values must not vanish unread: read the key and pass its context";
-                return Err(Refused::field("context", "CONTEXT_REQUIRED", rule));
-            }
-            // What was not there when this looked stays: a put acknowledged meanwhile was read by nobody.
-            (None, None) => Supersede::Seen(before.context.clone()),
-            (None, Some(_)) => Supersede::All,
-        };
-        let after = self.commit(&namespace, key, Operation::Delete, supersede).await?;
-        let deleted = before.entries.keys().any(|dot| !after.entries.contains_key(dot));
-        Ok(DeleteResponse {
-            deleted,
-            clock: render::clock(&after.context),
-        })
+        let mut draft = Draft::new(self, 1);
+        draft.delete(request)?;
+        match draft.send().only().await? {
+            write_result::Result::Delete(response) => Ok(response),
+            write_result::Result::Put(_) => Err(Refused::Confused),
+        }
+    }
+
+    async fn batch_checked(&self, request: BatchRequest) -> Result<BatchResponse, Refused> {
+        // Up to 4 MiB of JSON are parsed: beside the workers that answer everybody else.
+        let service = self.clone();
+        let sent = tasks::blocking(move || Draft::of(&service, request.writes).map(Draft::send)).await;
+        let results = sent.ok_or(Refused::Confused)??.results().await?;
+        Ok(BatchResponse { results })
     }
 
     fn list_checked(&self, request: &ListRequest) -> Result<ListResponse, Refused> {
@@ -168,14 +165,13 @@ impl Service {
         let subject = Subject::ConceptPage(namespace.id, prefix);
         let after = match request.page_token.as_slice() {
             [] => None,
-            token => Some(token::open(&self.key, subject, token)?),
+            token => Some(token::open(&self.shared.key, subject, token)?),
         };
         let mut page = Page::new(self.reader(&namespace), page_size);
-        self.components
-            .engine
+        self.engine()
             .concepts(namespace.id, prefix, after, &mut |key, state| page.take(key, &state))?;
         let next_page_token = match page.ended_at {
-            Some(last) => token::seal(&self.key, subject, &last),
+            Some(last) => token::seal(&self.shared.key, subject, &last),
             None => Vec::new(),
         };
         Ok(ListResponse {
@@ -242,10 +238,20 @@ impl Concepts for Service {
         Ok(Response::new(self.delete_checked(request.into_inner()).await?))
     }
 
+    async fn batch(&self, request: Request<BatchRequest>) -> Result<Response<BatchResponse>, Status> {
+        Ok(Response::new(self.batch_checked(request.into_inner()).await?))
+    }
+
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         // A page may read ten thousand keys: beside the workers that answer everybody else.
         let service = self.clone();
         let page = tasks::blocking(move || service.list_checked(request.get_ref())).await;
         Ok(Response::new(page.ok_or(Refused::Confused)??))
+    }
+
+    type ScanStream = Flow<ScanResponse>;
+
+    async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<Flow<ScanResponse>>, Status> {
+        Ok(Response::new(self.scan_checked(request.get_ref())?))
     }
 }

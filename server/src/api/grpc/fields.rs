@@ -22,6 +22,10 @@ pub(super) const SET_ELEMENTS_MAX: usize = 10_000;
 pub(super) const PAGE_SIZE_MAX: u32 = 1_000;
 /// The page that is returned when no size is asked for.
 pub(super) const PAGE_SIZE_DEFAULT: u32 = 100;
+/// The most writes in one batch.
+pub(super) const BATCH_WRITES_MAX: usize = 1_000;
+/// The most concepts in one message of a stream, and as many as are sent when no size is asked for.
+const MESSAGE_SIZE_MAX: u32 = 1_000;
 /// The longest life of a value: a thousand years, far inside the range of stamps.
 const TTL_SECONDS_MAX: i64 = 1_000 * 366 * 86_400;
 
@@ -65,6 +69,37 @@ pub(super) fn prefix(prefix: &str) -> Result<&[u8], Refused> {
         "KEY_LENGTH",
         format!("must be at most {KEY_BYTES_MAX} bytes, was {}", prefix.len()),
     ))
+}
+
+/// Checks 1 to [`BATCH_WRITES_MAX`] writes.
+pub(super) fn batch_size(writes: usize) -> Result<(), Refused> {
+    match writes {
+        0 => Err(Refused::field("writes", "BATCH_EMPTY", "name at least one write")),
+        1..=BATCH_WRITES_MAX => Ok(()),
+        _ => Err(Refused::field(
+            "writes",
+            "BATCH_WRITES",
+            format!("must be at most {BATCH_WRITES_MAX}, was {writes}: use several batches"),
+        )),
+    }
+}
+
+/// Checks the length alone: an empty bound is none.
+pub(super) fn bound(field: &'static str, key: &str) -> Result<Option<Vec<u8>>, Refused> {
+    match key.len() {
+        0 => Ok(None),
+        1..=KEY_BYTES_MAX => Ok(Some(key.as_bytes().to_vec())),
+        length => Err(Refused::field(
+            field,
+            "KEY_LENGTH",
+            format!("must be at most {KEY_BYTES_MAX} bytes, was {length}"),
+        )),
+    }
+}
+
+/// The size of a stream's messages, in concepts; 0 stands for the largest.
+pub(super) fn message_size(asked: u32) -> Result<usize, Refused> {
+    page_size(if asked == 0 { MESSAGE_SIZE_MAX } else { asked })
 }
 
 /// 0 stands for the default.

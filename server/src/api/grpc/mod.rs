@@ -11,27 +11,32 @@
 //!
 //! | service | what |
 //! |---|---|
-//! | `continuum.v1.Concepts` | Put, Get, Delete, List |
+//! | `continuum.v1.Concepts` | Put, Get, Delete, Batch, List, Scan |
 //! | `continuum.v1.Namespaces` | Create, Get, List, SetPolicy |
 //! | `grpc.health.v1.Health` | the node's readiness, for `""` and each service |
 //! | `grpc.reflection.v1` and `v1alpha` | all of the above, described |
 //!
-//! The .proto files are the contract; every limit they name is a constant in `fields`. The face keeps no state, starts no
-//! task and refuses to know who calls, which port it listens on and where the token key is kept.
+//! The .proto files are the contract; every limit they name is a constant in `fields`. Streams are made beside the calls
+//! (`scan`) and end with them: see `flow`. Apart from them the face keeps no state and starts no task, and it refuses
+//! to know who calls, which port it listens on and where the token key is kept.
 
 mod concepts;
 mod count;
+mod deadline;
 mod directory;
 mod fields;
+mod flow;
 mod namespaces;
 mod render;
+mod scan;
 mod status;
 mod token;
+mod writes;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::middleware;
 use count::Counts;
@@ -40,13 +45,31 @@ use proto::v1::{concepts_server::ConceptsServer, namespaces_server::NamespacesSe
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-use crate::{consensus::Sequencer, metrics::Metrics};
+use crate::{consensus::Sequencer, metrics::Metrics, runtime::tasks::Stop};
 
 /// The largest request message, in bytes; a larger one is refused with `OUT_OF_RANGE` before it is read.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What is served beside reflection itself, described.
 const DESCRIPTORS: [&[u8]; 2] = [proto::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
+
+/// The numbers of streams.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Scans at once: each holds a thread for blocking work, and a snapshot of the database.
+    pub scans_max: usize,
+    /// Time without a message being taken, after which a stream is ended.
+    pub stall_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            scans_max: 16,
+            stall_max: Duration::from_secs(60),
+        }
+    }
+}
 
 /// What the face stands on.
 #[derive(Clone)]
@@ -59,6 +82,10 @@ pub struct Components {
     pub clock: Arc<dyn Clock>,
     /// Calls are counted and timed in it.
     pub metrics: Metrics,
+    /// The numbers of streams.
+    pub settings: Settings,
+    /// Streams end by themselves once it is given.
+    pub stop: Stop,
 }
 
 impl Components {
@@ -97,6 +124,7 @@ pub fn routes(components: Components) -> Face {
         .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(REQUEST_BYTES_MAX))
         .prepare();
     let router = std::mem::take(routes.axum_router_mut());
+    let router = router.layer(middleware::from_fn(deadline::keep));
     *routes.axum_router_mut() = router.layer(middleware::from_fn_with_state(counts, count::count));
     Face { routes, health }
 }

@@ -18,9 +18,16 @@ pub(super) struct Reader<'a> {
     pub(super) namespace: NamespaceId,
     pub(super) strategy: Strategy,
     pub(super) now: Stamp,
+    /// Whether concepts carry their context and clock: sealing costs as much as all the rest.
+    pub(super) with_contexts: bool,
 }
 
 impl Reader<'_> {
+    /// Whether callers see anything of it.
+    pub(super) fn finds(&self, state: &State) -> bool {
+        state.is_visible(self.now)
+    }
+
     /// The concept as callers see it; `None` when nothing is to be seen.
     pub(super) fn concept(&self, concept: &[u8], state: &State) -> Option<Concept> {
         let value = match state.read(self.strategy, self.now)? {
@@ -31,11 +38,17 @@ impl Reader<'_> {
             Reading::Set(elements) => concept::Value::Set(Set { elements }),
             Reading::Counter(total) => concept::Value::Counter(Counter { total: nearest(total) }),
         };
+        let (context, clock) = if self.with_contexts {
+            let context = token::seal_context(self.key, self.namespace, concept, &state.context);
+            (context, clock(&state.context))
+        } else {
+            (Vec::new(), HashMap::new())
+        };
         Some(Concept {
             key: String::from_utf8_lossy(concept).into_owned(),
             value: Some(value),
-            context: token::seal_context(self.key, self.namespace, concept, &state.context),
-            clock: clock(&state.context),
+            context,
+            clock,
         })
     }
 }

@@ -7,13 +7,19 @@
 //! | no such namespace or key | `NOT_FOUND`, resource | after creating |
 //! | the name is taken | `ALREADY_EXISTS`, resource | no |
 //! | consensus namespaces | `UNIMPLEMENTED` | no |
+//! | `if_context` does not hold | `FAILED_PRECONDITION`, violation, `ConditionFailure` | with the context it brings |
 //! | the key's state forbids the write | `FAILED_PRECONDITION`, violation | after doing what it says |
 //! | the queue is full, a context is ahead | `UNAVAILABLE`, retry info | yes, nothing happened |
+//! | too many streams of a kind at once | `RESOURCE_EXHAUSTED`, retry info | yes |
+//! | the caller of a stream takes nothing | `ABORTED` | go on from what was received |
+//! | the node stops | `UNAVAILABLE` | go on from what was received, elsewhere or later |
+//! | the caller's deadline has passed | `DEADLINE_EXCEEDED` | reads at will; a write may have been carried out |
 //! | the disk is nearly full | `RESOURCE_EXHAUSTED`, retry info | yes, nothing happened; deletes work |
 //! | the engine stopped | `UNAVAILABLE` | the outcome is unknown until the node is back |
 //! | the store failed to read, the engine found the write impossible | `INTERNAL` | nothing changed; tell the operator |
 //!
-//! Each carries `ErrorInfo` with a stable reason and the domain [`DOMAIN`].
+//! Each carries `ErrorInfo` with a stable reason and the domain [`DOMAIN`]; of several writes the one to blame is named in
+//! its metadata (`write`), at the head of the message, and in the paths of fields.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -23,8 +29,10 @@ use engine::{
     ledger::Refusal,
     store,
 };
+use prost::Message;
+use proto::v1::ConditionFailure;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb as rpc};
 
 /// Whose reasons these are.
 pub(super) const DOMAIN: &str = "continuum.v1";
@@ -33,6 +41,8 @@ pub(super) const DOMAIN: &str = "continuum.v1";
 const RETRY_BUSY: Duration = Duration::from_millis(100);
 /// When to try again where another node is ahead: gossip takes a few rounds of 100 ms.
 const RETRY_BEHIND: Duration = Duration::from_secs(1);
+/// When to try again where streams are full: some end every few seconds.
+const RETRY_STREAMS: Duration = Duration::from_secs(1);
 /// When to try again on a full disk: space is looked at about this often.
 const RETRY_SPACE: Duration = Duration::from_secs(10);
 
@@ -61,6 +71,25 @@ pub(super) enum Refused {
     Store(#[from] store::Error),
     #[error(transparent)]
     Registry(#[from] Refusal),
+    #[error("the key {key:?} in namespace {namespace:?} is not as it was expected to be: nothing was written")]
+    ConditionFailed {
+        write: usize,
+        namespace: String,
+        key: String,
+        exists: bool,
+        /// Sealed: what is to be expected instead.
+        context: Vec<u8>,
+    },
+    #[error("writes[{index}]: {refused}")]
+    At { index: usize, refused: Box<Refused> },
+    #[error("{max} scans run at this node already, as many as may")]
+    ScansFull { max: usize },
+    #[error("no message of the stream was taken for {limit:?}: go on from what was received")]
+    Stalled { limit: Duration },
+    #[error("the node is stopping: go on from what was received, at another node or later")]
+    Stopping,
+    #[error("the deadline has passed; what the call was to write may have been written")]
+    DeadlinePassed,
     #[error("the node answered something else than it was asked")]
     Confused,
 }
@@ -74,7 +103,36 @@ impl Refused {
             rule: rule.into(),
         }
     }
+
+    /// The same rule, broken in another field.
+    pub(super) fn in_field(self, name: &'static str) -> Refused {
+        match self {
+            Refused::Field { reason, rule, .. } => Refused::Field {
+                field: name,
+                reason,
+                rule,
+            },
+            refused => refused,
+        }
+    }
+
+    /// Because of the write at `index` of several.
+    pub(super) fn at(self, index: usize) -> Refused {
+        let refused = Box::new(self);
+        Refused::At { index, refused }
+    }
+
+    /// Of a write that came alone, and so has no place.
+    pub(super) fn out_of_batch(self) -> Refused {
+        match self {
+            Refused::At { refused, .. } => *refused,
+            refused => refused,
+        }
+    }
 }
+
+/// The largest context that goes with an error: clients take only so much in trailers, often 8 KiB in all.
+const ERROR_CONTEXT_BYTES_MAX: usize = 4 * 1024;
 
 /// One row of the table.
 struct Row {
@@ -82,6 +140,10 @@ struct Row {
     reason: &'static str,
     retry: Option<Duration>,
     details: ErrorDetails,
+    /// A detail of our own beside those of `google.rpc`.
+    condition: Option<ConditionFailure>,
+    /// The place of the write to blame.
+    write: Option<usize>,
 }
 
 fn row(code: Code, reason: &'static str) -> Row {
@@ -90,6 +152,8 @@ fn row(code: Code, reason: &'static str) -> Row {
         reason,
         retry: None,
         details: ErrorDetails::new(),
+        condition: None,
+        write: None,
     }
 }
 
@@ -140,12 +204,48 @@ fn classify(refused: &Refused, message: &str) -> Row {
             &format!("{namespace}/{key}"),
             message,
         ),
+        Refused::ConditionFailed {
+            write,
+            namespace,
+            key,
+            exists,
+            context,
+        } => Row {
+            condition: Some(ConditionFailure {
+                write: u32::try_from(*write).unwrap_or(u32::MAX),
+                context: (context.len() <= ERROR_CONTEXT_BYTES_MAX).then(|| context.clone()),
+                exists: *exists,
+            }),
+            ..precondition("CONDITION_FAILED", &format!("{namespace}/{key}"), message)
+        },
+        Refused::At { index, refused } => {
+            let mut row = classify(refused, message);
+            row.write = Some(*index);
+            let violations = row.details.bad_request().map(|bad| bad.field_violations.clone());
+            if let Some(violations) = violations {
+                row.details.set_bad_request(placed(violations, *index));
+            }
+            row
+        }
         Refused::ConsensusUnbuilt => row(Code::Unimplemented, "CONSENSUS_UNBUILT"),
         Refused::Commit(error) => classify_commit(error, message),
         Refused::Store(store::Error { .. }) => row(Code::Internal, "STORE_FAILED"),
         Refused::Registry(refusal) => classify_refusal(refusal),
+        Refused::ScansFull { .. } => retry(Code::ResourceExhausted, "SCANS_FULL", RETRY_STREAMS),
+        Refused::Stalled { .. } => row(Code::Aborted, "STREAM_STALLED"),
+        Refused::Stopping => row(Code::Unavailable, "STOPPING"),
+        Refused::DeadlinePassed => row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
         Refused::Confused => row(Code::Internal, "UNEXPECTED_OUTCOME"),
     }
+}
+
+/// Violations in the write at `index` of several.
+fn placed(violations: Vec<FieldViolation>, index: usize) -> Vec<FieldViolation> {
+    let place = |violation: FieldViolation| FieldViolation {
+        field: format!("writes[{index}].{}", violation.field),
+        ..violation
+    };
+    violations.into_iter().map(place).collect()
 }
 
 fn classify_commit(error: &CommitError, message: &str) -> Row {
@@ -210,8 +310,11 @@ impl From<Refused> for Status {
             reason,
             retry,
             mut details,
+            condition,
+            write,
         } = classify(&refused, &message);
-        details.set_error_info(reason, DOMAIN, HashMap::new());
+        let place = write.map(|index| ("write".to_owned(), index.to_string()));
+        details.set_error_info(reason, DOMAIN, place.into_iter().collect::<HashMap<_, _>>());
         if retry.is_some() {
             details.set_retry_info(retry);
         }
@@ -219,6 +322,29 @@ impl From<Refused> for Status {
             Code::Internal => tracing::error!(reason, "gRPC call failed: {message}"),
             _ => tracing::debug!(reason, "gRPC call refused: {message}"),
         }
-        Status::with_error_details(code, message, details)
+        let status = Status::with_error_details(code, message, details);
+        match condition {
+            Some(condition) => with_detail(&status, &condition),
+            None => status,
+        }
     }
+}
+
+/// `status` as the message that travels within other messages.
+pub(super) fn embedded(status: &Status) -> rpc::Status {
+    rpc::Status::decode(status.details()).unwrap_or_else(|_| rpc::Status {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}
+
+/// `status` and one more detail.
+fn with_detail(status: &Status, detail: &ConditionFailure) -> Status {
+    let mut whole = embedded(status);
+    whole.details.push(prost_types::Any {
+        type_url: "type.googleapis.com/continuum.v1.ConditionFailure".to_owned(),
+        value: detail.encode_to_vec(),
+    });
+    Status::with_details(status.code(), status.message(), whole.encode_to_vec().into())
 }

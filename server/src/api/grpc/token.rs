@@ -8,6 +8,7 @@
 //!  purpose            bound to            payload
 //!  context            namespace, key      version vector, protobuf
 //!  concept page       namespace, prefix   last key of the page
+//!  position           namespace, prefix   cluster, incarnation and LSN, protobuf
 //!  namespace page     nothing             last name of the page
 //! ```
 //!
@@ -56,6 +57,8 @@ pub(super) enum Subject<'a> {
     Context(NamespaceId, &'a [u8]),
     /// The next page of a listing of keys with a prefix.
     ConceptPage(NamespaceId, &'a [u8]),
+    /// A position in the node's log, for watching keys with a prefix.
+    Position(NamespaceId, &'a [u8]),
     /// The next page of the list of namespaces.
     NamespacePage,
 }
@@ -65,6 +68,7 @@ impl Subject<'_> {
         match self {
             Subject::Context(..) => "context",
             Subject::ConceptPage(..) => "concept page",
+            Subject::Position(..) => "position",
             Subject::NamespacePage => "namespace page",
         }
     }
@@ -73,6 +77,7 @@ impl Subject<'_> {
         match self {
             Subject::Context(..) => "context",
             Subject::ConceptPage(..) | Subject::NamespacePage => "page_token",
+            Subject::Position(..) => "resume_token",
         }
     }
 
@@ -80,6 +85,9 @@ impl Subject<'_> {
         let advice = match self {
             Subject::Context(..) => "not a context this cluster returned for this key: read the key again",
             Subject::ConceptPage(..) => "not a page token for this namespace and prefix: start from the first page",
+            Subject::Position(..) => {
+                "not a resume token for this namespace and prefix: begin with a scan, or watch from now"
+            }
             Subject::NamespacePage => "not a page token for this list: start from the first page",
         };
         Refused::field(self.field(), "TOKEN_INVALID", advice)
@@ -112,7 +120,9 @@ pub(super) fn open<'t>(key: &Key, subject: Subject<'_>, token: &'t [u8]) -> Resu
 
 fn authenticate(key: &Key, subject: Subject<'_>, payload: &[u8]) -> Hmac<Sha256> {
     let (namespace, bound) = match subject {
-        Subject::Context(namespace, bound) | Subject::ConceptPage(namespace, bound) => (namespace, bound),
+        Subject::Context(namespace, bound)
+        | Subject::ConceptPage(namespace, bound)
+        | Subject::Position(namespace, bound) => (namespace, bound),
         Subject::NamespacePage => (NamespaceId::SYSTEM, &[][..]),
     };
     let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).expect("HMAC takes keys of any length");
@@ -177,4 +187,23 @@ pub(super) fn open_context(
         });
     }
     Ok(vector)
+}
+
+/// A place in the log of one life of one node.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Position {
+    /// The node's cluster.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) cluster: Vec<u8>,
+    /// The node's incarnation: a restored one begins a history of its own.
+    #[prost(fixed64, tag = "2")]
+    pub(super) incarnation: u64,
+    /// Everything up to here has been seen.
+    #[prost(uint64, tag = "3")]
+    pub(super) lsn: u64,
+}
+
+/// Seals a position for keys with `prefix`.
+pub(super) fn seal_position(key: &Key, namespace: NamespaceId, prefix: &[u8], position: &Position) -> Vec<u8> {
+    seal(key, Subject::Position(namespace, prefix), &position.encode_to_vec())
 }

@@ -399,7 +399,7 @@ async fn contexts_and_concepts_outlive_a_restart() {
     let gone = DeleteRequest {
         namespace: "drafts".into(),
         key: "never".into(),
-        context: Vec::new(),
+        ..DeleteRequest::default()
     };
     assert!(!node.client().delete(gone).await.expect("no error").into_inner().deleted);
     node.stop().await;

@@ -1,8 +1,10 @@
 //! Real calls over a real channel on loopback, against a real engine in a temporary directory.
 
+mod batch;
 mod concepts;
 mod namespaces;
 mod node;
 mod refusals;
 mod reserved;
+mod scan;
 mod tokens;

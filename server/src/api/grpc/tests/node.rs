@@ -12,25 +12,25 @@ use engine::{
     Engine, Environment,
     clock::{Clock, Timestamp},
 };
+use prost::Message;
 use proto::v1::{
-    Concept, CreateNamespaceRequest, DeleteRequest, DeleteResponse, GetRequest, ListRequest, Namespace, PutRequest,
-    PutResponse, SetPolicyRequest, Strategy, concepts_client::ConceptsClient, namespaces_client::NamespacesClient,
-    put_request::Write,
+    BatchRequest, BatchWrite, Concept, CreateNamespaceRequest, DeleteRequest, DeleteResponse, GetRequest, ListRequest,
+    Namespace, PutRequest, PutResponse, SetPolicyRequest, Strategy, WriteResult, batch_write,
+    concepts_client::ConceptsClient, namespaces_client::NamespacesClient, put_request::Write,
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Status,
-    transport::{Channel, Endpoint, Server},
+    transport::{Channel, Endpoint},
 };
 use tonic_health::server::HealthReporter;
 use tonic_types::StatusExt;
 
-use super::super::{Components, Face, routes};
+use super::super::{Components, Face, Settings, routes};
 use crate::{
     consensus::{self, Sequencer},
     metrics::Metrics,
-    runtime::{entropy, tasks},
+    runtime::{entropy, listener, tasks},
 };
 
 /// A clock that the test moves.
@@ -54,6 +54,9 @@ pub(super) struct Node {
     pub(super) channel: Channel,
     pub(super) health: HealthReporter,
     pub(super) metrics: Metrics,
+    /// Ends the streams.
+    pub(super) faces: tasks::Stopper,
+    settings: Settings,
     sequencer: Sequencer,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
@@ -65,7 +68,15 @@ impl Node {
     pub(super) async fn start() -> Node {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let clock = Arc::new(Hand(AtomicU64::new(1_700_000_000_000_000)));
-        Node::open(directory, clock).await
+        Node::open(directory, clock, Settings::default()).await
+    }
+
+    /// The same with other numbers, and the namespace `notes`.
+    pub(super) async fn with_settings(settings: Settings) -> Node {
+        let (directory, clock) = Node::start().await.close().await;
+        let node = Node::open(directory, clock, settings).await;
+        node.create("notes", Strategy::LastWriteWins).await;
+        node
     }
 
     pub(super) async fn with_namespace(name: &str, strategy: Strategy) -> Node {
@@ -74,8 +85,8 @@ impl Node {
         node
     }
 
-    async fn open(directory: tempfile::TempDir, clock: Arc<Hand>) -> Node {
-        let settings = engine::Settings {
+    async fn open(directory: tempfile::TempDir, clock: Arc<Hand>, settings: Settings) -> Node {
+        let engine_settings = engine::Settings {
             segment_bytes: 8 << 20,
             block_cache_bytes: 1 << 20,
             free_soft_bytes: 0,
@@ -83,10 +94,15 @@ impl Node {
             ..engine::Settings::default()
         };
         let time = Arc::clone(&clock) as Arc<dyn Clock>;
-        let environment =
-            Environment::in_directory(directory.path(), &settings, "node-1", Arc::clone(&time), entropy::bits)
-                .expect("a fresh directory");
-        let engine = Engine::open(settings, environment).expect("open");
+        let environment = Environment::in_directory(
+            directory.path(),
+            &engine_settings,
+            "node-1",
+            Arc::clone(&time),
+            entropy::bits,
+        )
+        .expect("a fresh directory");
+        let engine = Engine::open(engine_settings, environment).expect("open");
         let metrics = Metrics::new();
         let sequencer = Sequencer::start(
             engine.clone(),
@@ -95,11 +111,14 @@ impl Node {
             &metrics,
         )
         .expect("a thread");
+        let (faces, faces_stop) = tasks::stop();
         let components = Components {
             engine: engine.clone(),
             sequencer: sequencer.clone(),
             clock: time,
             metrics: metrics.clone(),
+            settings: settings.clone(),
+            stop: faces_stop,
         };
         let Face { routes, health } = routes(components);
 
@@ -107,12 +126,10 @@ impl Node {
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = oneshot::channel();
         let serving = tasks::spawn(async move {
-            let server = Server::builder().add_routes(routes);
             let until = async { drop(stopped.await) };
-            server
-                .serve_with_incoming_shutdown(TcpListenerStream::new(listener), until)
-                .await
-                .expect("served");
+            let (router, numbers) = (routes.into_axum_router(), listener::Settings::default());
+            let connections = ::metrics::Gauge::noop();
+            listener::serve(listener, router, numbers, |_| String::new(), connections, until).await;
         });
         let channel = Endpoint::from_shared(format!("http://{address}"))
             .expect("an address")
@@ -123,6 +140,8 @@ impl Node {
             channel,
             health,
             metrics,
+            faces,
+            settings,
             sequencer,
             stop,
             serving,
@@ -145,8 +164,9 @@ impl Node {
 
     /// The same directory, a new process as far as the engine is concerned.
     pub(super) async fn restarted(self) -> Node {
+        let settings = self.settings.clone();
         let (directory, clock) = self.close().await;
-        Node::open(directory, clock).await
+        Node::open(directory, clock, settings).await
     }
 
     pub(super) fn client(&self) -> ConceptsClient<Channel> {
@@ -198,6 +218,7 @@ impl Node {
             namespace: namespace.into(),
             key: key.into(),
             context,
+            ..DeleteRequest::default()
         };
         self.client().delete(request).await.map(tonic::Response::into_inner)
     }
@@ -221,6 +242,38 @@ pub(super) fn register(namespace: &str, key: &str, json: &str) -> PutRequest {
         write,
         ..PutRequest::default()
     }
+}
+
+/// One write of a batch.
+pub(super) fn put_write(request: PutRequest) -> BatchWrite {
+    let write = Some(batch_write::Write::Put(request));
+    BatchWrite { write }
+}
+
+/// Puts registers, a thousand at a time.
+pub(super) async fn put_all(node: &Node, namespace: &str, all: impl Iterator<Item = (String, String)>) {
+    let all: Vec<BatchWrite> = all
+        .map(|(key, json)| put_write(register(namespace, &key, &json)))
+        .collect();
+    let mut writes = Vec::new();
+    let mut bytes = 0;
+    for write in all {
+        bytes += write.encoded_len();
+        writes.push(write);
+        if writes.len() == 1_000 || bytes > 2 << 20 {
+            batch(node, std::mem::take(&mut writes)).await.expect("batch");
+            bytes = 0;
+        }
+    }
+    if !writes.is_empty() {
+        batch(node, writes).await.expect("batch");
+    }
+}
+
+/// Several writes at once.
+pub(super) async fn batch(node: &Node, writes: Vec<BatchWrite>) -> Result<Vec<WriteResult>, Status> {
+    let response = node.client().batch(BatchRequest { writes }).await?;
+    Ok(response.into_inner().results)
 }
 
 /// A put of one sibling.

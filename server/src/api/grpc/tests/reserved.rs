@@ -25,8 +25,8 @@ const NAMING_FIELDS: [&str; 2] = ["namespace", "name"];
 /// One call of `continuum.v1`, as the descriptors have it.
 struct Call {
     path: String,
-    /// Number of the field that names the namespace.
-    field: Option<u32>,
+    /// Where a request may name a namespace: the numbers of the fields that lead there. A batch names one in each write.
+    ways: Vec<Vec<u32>>,
 }
 
 fn calls() -> Vec<Call> {
@@ -45,22 +45,30 @@ fn calls() -> Vec<Call> {
                 .iter()
                 .find(|message| message.name() == input)
                 .expect("requests are messages of ours");
-            let naming = message.field.iter().find(|field| NAMING_FIELDS.contains(&field.name()));
-            if let Some(field) = naming {
-                assert_eq!(field.r#type(), Type::String, "{input}");
-            }
             let path = format!("/continuum.v1.{}/{}", service.name(), method.name());
-            assert!(
-                !method.client_streaming() && !method.server_streaming(),
-                "{path}: teach this test about streams"
-            );
-            calls.push(Call {
-                path,
-                field: naming.map(|field| field.number().unsigned_abs()),
-            });
+            let ways = ways(message, &messages);
+            calls.push(Call { path, ways });
         }
     }
     calls
+}
+
+/// Every way from `message` to a field that names a namespace, through the messages inside it.
+fn ways(message: &DescriptorProto, messages: &[&DescriptorProto]) -> Vec<Vec<u32>> {
+    let mut found = Vec::new();
+    for field in &message.field {
+        let number = field.number().unsigned_abs();
+        if NAMING_FIELDS.contains(&field.name()) {
+            assert_eq!(field.r#type(), Type::String, "{}", message.name());
+            found.push(vec![number]);
+        }
+        let inner = field.type_name().trim_start_matches(".continuum.v1.");
+        if let Some(inner) = messages.iter().find(|message| message.name() == inner) {
+            let rest = ways(inner, messages).into_iter();
+            found.extend(rest.map(|rest| [vec![number], rest].concat()));
+        }
+    }
+    found
 }
 
 /// Bytes as they are.
@@ -107,22 +115,42 @@ pub(super) async fn call(node: &Node, path: &str, body: Vec<u8>) -> Result<Vec<u
     let mut client = tonic::client::Grpc::new(node.channel.clone());
     client.ready().await.expect("connected");
     let path = path.parse().expect("a path");
-    client
-        .unary(Request::new(body), path, Raw)
-        .await
-        .map(tonic::Response::into_inner)
+    // On the wire every call is a stream both ways: the first message that comes back will do.
+    let request = Request::new(tokio_stream::once(body));
+    let mut answer = client.streaming(request, path, Raw).await?.into_inner();
+    Ok(answer.message().await?.unwrap_or_default())
 }
 
-/// A message with one string field.
-fn naming(field: u32, name: &str) -> Vec<u8> {
+/// A request that names a namespace in one place.
+fn naming(way: &[u32], name: &str) -> Vec<u8> {
     let mut body = Vec::new();
-    prost::encoding::string::encode(field, &name.to_owned(), &mut body);
+    let (last, outer) = way.split_last().expect("a way has at least one step");
+    prost::encoding::string::encode(*last, &name.to_owned(), &mut body);
+    for field in outer.iter().rev() {
+        let mut whole = Vec::new();
+        prost::encoding::bytes::encode(*field, &body, &mut whole);
+        body = whole;
+    }
     body
+}
+
+/// Every way to name a namespace, with its call.
+fn all_ways() -> Vec<(String, Vec<u32>)> {
+    let one = |Call { path, ways }| ways.into_iter().map(move |way| (String::clone(&path), way));
+    calls().into_iter().flat_map(one).collect()
+}
+
+/// How a request is refused.
+async fn refusal(node: &Node, path: &str, body: Vec<u8>) -> Status {
+    match call(node, path, body).await {
+        Err(refused) => refused,
+        Ok(answer) => panic!("{path} answered {answer:?}"),
+    }
 }
 
 #[test]
 fn every_call_names_a_namespace_or_is_listed_as_nameless() {
-    let (named, nameless): (Vec<Call>, Vec<Call>) = calls().into_iter().partition(|call| call.field.is_some());
+    let (named, nameless): (Vec<Call>, Vec<Call>) = calls().into_iter().partition(|call| !call.ways.is_empty());
     assert!(named.len() >= 7, "the walk found only {} calls", named.len());
     let nameless: BTreeSet<String> = nameless.into_iter().map(|call| call.path).collect();
     let listed: BTreeSet<String> = NAMELESS.iter().map(|(path, _)| (*path).to_owned()).collect();
@@ -136,11 +164,14 @@ fn every_call_names_a_namespace_or_is_listed_as_nameless() {
 async fn every_call_refuses_the_reserved_names() {
     let node = Node::start().await;
     for name in ["shared", "system"] {
-        for Call { path, field } in calls() {
-            let Some(field) = field else { continue };
-            let refused = call(&node, &path, naming(field, name)).await.expect_err(&path);
-            assert_eq!(refused.code(), Code::PermissionDenied, "{path} {name}: {refused:?}");
-            assert_eq!(reason(&refused), "RESERVED_NAMESPACE", "{path} {name}");
+        for (path, way) in all_ways() {
+            let refused = refusal(&node, &path, naming(&way, name)).await;
+            assert_eq!(
+                refused.code(),
+                Code::PermissionDenied,
+                "{path} {way:?} {name}: {refused:?}"
+            );
+            assert_eq!(reason(&refused), "RESERVED_NAMESPACE", "{path} {way:?} {name}");
         }
     }
     node.stop().await;
@@ -166,12 +197,11 @@ async fn names_that_resemble_the_reserved_ones_reach_nothing() {
         "system.",
     ];
     for name in tricks {
-        for Call { path, field } in calls() {
-            let Some(field) = field else { continue };
+        for (path, way) in all_ways() {
             if path.ends_with("/Create") {
                 continue; // some of these are good names for a new namespace
             }
-            let refused = call(&node, &path, naming(field, name)).await.expect_err(&path);
+            let refused = refusal(&node, &path, naming(&way, name)).await;
             assert!(
                 matches!(refused.code(), Code::InvalidArgument | Code::NotFound),
                 "{path} {name:?}: {refused:?}"
