@@ -334,6 +334,12 @@ impl Engine {
         Follower::new(self.shared.progress.log(), self.committed(), name, after)
     }
 
+    /// Who keeps the log's past, and up to where each has used it: every follower, by name.
+    #[must_use]
+    pub fn followers(&self) -> Vec<(String, Lsn)> {
+        self.shared.progress.log().consumers()
+    }
+
     /// Why the engine stopped by itself, once it has: the process must then exit and be started again.
     #[must_use]
     pub fn stopped(&self) -> watch::Receiver<Option<String>> {

@@ -1,6 +1,6 @@
 //! `continuum.v1.Concepts`: Put, Get, Delete, Batch, List; the streams are in modules of their own.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use engine::{
     Engine,
@@ -12,14 +12,19 @@ use engine::{
 use prost::Message;
 use proto::v1::{
     BatchRequest, BatchResponse, Concept, DeleteRequest, DeleteResponse, GetRequest, GetResponse, ListRequest,
-    ListResponse, PutRequest, PutResponse, ScanRequest, ScanResponse, concepts_server::Concepts, write_result,
+    ListResponse, PutRequest, PutResponse, ScanRequest, ScanResponse, WatchRequest, WatchResponse, WriteRequest,
+    concepts_server::Concepts, write_result,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use wal::Lsn;
 
 use super::{
-    Components, directory, fields,
+    Components, Settings,
+    bulk::Acknowledgements,
+    directory,
+    feed::Feed,
+    fields,
     flow::Flow,
     render::Reader,
     status::Refused,
@@ -43,6 +48,8 @@ struct Shared {
     components: Components,
     key: Key,
     scans: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
+    feed: Feed,
 }
 
 impl Service {
@@ -50,6 +57,8 @@ impl Service {
         let shared = Shared {
             key: components.key(),
             scans: Arc::new(Semaphore::new(components.settings.scans_max)),
+            watches: Arc::new(Semaphore::new(components.settings.watches_max)),
+            feed: Feed::new(components.engine.clone(), components.settings.recent_bytes_max),
             components,
         };
         Service {
@@ -66,16 +75,28 @@ impl Service {
         self.shared.components.stop.clone()
     }
 
-    /// How long a stream may stand with nobody taking from it.
-    pub(super) fn stall(&self) -> Duration {
-        self.shared.components.settings.stall_max
+    /// The numbers of streams.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.shared.components.settings
     }
 
     /// Room for one more scan, held until it is dropped.
     pub(super) fn scan_place(&self) -> Result<OwnedSemaphorePermit, Refused> {
-        let max = self.shared.components.settings.scans_max;
+        let max = self.settings().scans_max;
         let place = Arc::clone(&self.shared.scans).try_acquire_owned();
         place.map_err(|_| Refused::ScansFull { max })
+    }
+
+    /// Room for one more watch, held until it is dropped.
+    pub(super) fn watch_place(&self) -> Result<OwnedSemaphorePermit, Refused> {
+        let max = self.settings().watches_max;
+        let place = Arc::clone(&self.shared.watches).try_acquire_owned();
+        place.map_err(|_| Refused::WatchesFull { max })
+    }
+
+    /// Recent changes.
+    pub(super) fn feed(&self) -> &Feed {
+        &self.shared.feed
     }
 
     /// What a caller brings to go on after `lsn`.
@@ -249,9 +270,21 @@ impl Concepts for Service {
         Ok(Response::new(page.ok_or(Refused::Confused)??))
     }
 
+    type WriteStream = Acknowledgements;
+
+    async fn write(&self, request: Request<Streaming<WriteRequest>>) -> Result<Response<Acknowledgements>, Status> {
+        Ok(Response::new(Acknowledgements::new(self.clone(), request.into_inner())))
+    }
+
     type ScanStream = Flow<ScanResponse>;
 
     async fn scan(&self, request: Request<ScanRequest>) -> Result<Response<Flow<ScanResponse>>, Status> {
         Ok(Response::new(self.scan_checked(request.get_ref())?))
+    }
+
+    type WatchStream = Flow<WatchResponse>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Flow<WatchResponse>>, Status> {
+        Ok(Response::new(self.watch_checked(request.into_inner())?))
     }
 }

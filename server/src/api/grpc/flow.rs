@@ -98,6 +98,16 @@ impl<T> Outlet<T> {
         tasks::wait(self.send(message))
     }
 
+    /// Whether nobody reads the stream any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Resolves once nobody reads the stream any more.
+    pub(super) async fn gone(&self) {
+        self.sender.closed().await;
+    }
+
     /// Ends the stream with an error, behind what was sent.
     pub(super) fn fail(self, refused: Refused) {
         self.end(refused);

@@ -11,19 +11,21 @@
 //!
 //! | service | what |
 //! |---|---|
-//! | `continuum.v1.Concepts` | Put, Get, Delete, Batch, List, Scan |
+//! | `continuum.v1.Concepts` | Put, Get, Delete, Batch, Write, List, Scan, Watch |
 //! | `continuum.v1.Namespaces` | Create, Get, List, SetPolicy |
 //! | `grpc.health.v1.Health` | the node's readiness, for `""` and each service |
 //! | `grpc.reflection.v1` and `v1alpha` | all of the above, described |
 //!
 //! The .proto files are the contract; every limit they name is a constant in `fields`. Streams are made beside the calls
-//! (`scan`) and end with them: see `flow`. Apart from them the face keeps no state and starts no task, and it refuses
+//! (`scan`, `watch`) and end with them: see `flow`. Apart from them the face keeps no state and starts no task, and it refuses
 //! to know who calls, which port it listens on and where the token key is kept.
 
+mod bulk;
 mod concepts;
 mod count;
 mod deadline;
 mod directory;
+mod feed;
 mod fields;
 mod flow;
 mod namespaces;
@@ -31,6 +33,7 @@ mod render;
 mod scan;
 mod status;
 mod token;
+mod watch;
 mod writes;
 
 #[cfg(test)]
@@ -58,15 +61,27 @@ const DESCRIPTORS: [&[u8]; 2] = [proto::FILE_DESCRIPTOR_SET, tonic_health::pb::F
 pub struct Settings {
     /// Scans at once: each holds a thread for blocking work, and a snapshot of the database.
     pub scans_max: usize,
+    /// Watches at once.
+    pub watches_max: usize,
     /// Time without a message being taken, after which a stream is ended.
     pub stall_max: Duration,
+    /// A watch says that there is nothing to say whenever so much time has passed without a message.
+    pub progress_interval: Duration,
+    /// Time that a watch may take to catch up, with the log kept for it.
+    pub catch_up_max: Duration,
+    /// Recent changes kept in memory for all watches together, in bytes of keys and values.
+    pub recent_bytes_max: usize,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
             scans_max: 16,
+            watches_max: 1_024,
             stall_max: Duration::from_secs(60),
+            progress_interval: Duration::from_secs(5),
+            catch_up_max: Duration::from_secs(600),
+            recent_bytes_max: 16 << 20,
         }
     }
 }

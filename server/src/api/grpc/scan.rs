@@ -38,7 +38,7 @@ impl Service {
         let page_size = fields::message_size(request.page_size)?;
         let with_contexts = !request.omit_contexts;
         let place = self.scan_place()?;
-        let (outlet, flow) = flow::open(self.stall(), self.stop());
+        let (outlet, flow) = flow::open(self.settings().stall_max, self.stop());
         let service = self.clone();
         tasks::start_blocking(move || {
             let _place = place;

@@ -84,6 +84,10 @@ pub(super) enum Refused {
     At { index: usize, refused: Box<Refused> },
     #[error("{max} scans run at this node already, as many as may")]
     ScansFull { max: usize },
+    #[error("{max} watches run at this node already, as many as may")]
+    WatchesFull { max: usize },
+    #[error("the log cannot be read on: {0}")]
+    Log(String),
     #[error("no message of the stream was taken for {limit:?}: go on from what was received")]
     Stalled { limit: Duration },
     #[error("the node is stopping: go on from what was received, at another node or later")]
@@ -232,6 +236,8 @@ fn classify(refused: &Refused, message: &str) -> Row {
         Refused::Store(store::Error { .. }) => row(Code::Internal, "STORE_FAILED"),
         Refused::Registry(refusal) => classify_refusal(refusal),
         Refused::ScansFull { .. } => retry(Code::ResourceExhausted, "SCANS_FULL", RETRY_STREAMS),
+        Refused::WatchesFull { .. } => retry(Code::ResourceExhausted, "WATCHES_FULL", RETRY_STREAMS),
+        Refused::Log(_) => row(Code::Internal, "LOG_UNREADABLE"),
         Refused::Stalled { .. } => row(Code::Aborted, "STREAM_STALLED"),
         Refused::Stopping => row(Code::Unavailable, "STOPPING"),
         Refused::DeadlinePassed => row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),

@@ -203,6 +203,40 @@ pub(super) struct Position {
     pub(super) lsn: u64,
 }
 
+/// A resume token, opened.
+#[derive(Debug, PartialEq)]
+pub(super) enum Resume {
+    /// A position that this cluster sealed.
+    Position(Position),
+    /// A token of another cluster.
+    OtherCluster,
+}
+
+/// Opens what [`seal_position`] made for the same prefix.
+pub(super) fn open_position(
+    key: &Key,
+    namespace: NamespaceId,
+    prefix: &[u8],
+    token: &[u8],
+    cluster: &[u8; 16],
+) -> Result<Resume, Refused> {
+    let subject = Subject::Position(namespace, prefix);
+    let decode = |payload: &[u8]| Position::decode(payload).map_err(|_| subject.refused());
+    match open(key, subject, token) {
+        Ok(payload) => decode(payload).map(Resume::Position),
+        Err(refused) => {
+            // What a foreign token says of itself is believed for one thing only: that its bearer must begin anew.
+            let claimed = token.get(1 + MAC_BYTES..).and_then(|payload| decode(payload).ok());
+            match claimed {
+                Some(position) if position.cluster.len() == cluster.len() && position.cluster != cluster => {
+                    Ok(Resume::OtherCluster)
+                }
+                _ => Err(refused),
+            }
+        }
+    }
+}
+
 /// Seals a position for keys with `prefix`.
 pub(super) fn seal_position(key: &Key, namespace: NamespaceId, prefix: &[u8], position: &Position) -> Vec<u8> {
     seal(key, Subject::Position(namespace, prefix), &position.encode_to_vec())

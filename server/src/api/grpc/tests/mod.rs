@@ -1,6 +1,7 @@
 //! Real calls over a real channel on loopback, against a real engine in a temporary directory.
 
 mod batch;
+mod bulk;
 mod concepts;
 mod namespaces;
 mod node;
@@ -8,3 +9,4 @@ mod refusals;
 mod reserved;
 mod scan;
 mod tokens;
+mod watch;

@@ -150,6 +150,7 @@ impl Node {
     }
 
     async fn close(self) -> (tempfile::TempDir, Arc<Hand>) {
+        self.faces.stop();
         drop(self.channel);
         drop(self.stop);
         self.serving.await.expect("stopped");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Type};
-use proto::v1::{ListNamespacesRequest, ListRequest, Strategy};
+use proto::v1::{ListNamespacesRequest, ListRequest, Strategy, WriteResponse, write_response::Outcome};
 use tonic::{
     Code, Request, Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -144,6 +144,14 @@ fn all_ways() -> Vec<(String, Vec<u32>)> {
 async fn refusal(node: &Node, path: &str, body: Vec<u8>) -> Status {
     match call(node, path, body).await {
         Err(refused) => refused,
+        Ok(answer) if path.ends_with("/Write") => {
+            let answer = WriteResponse::decode(answer.as_slice()).expect("an acknowledgement");
+            let Some(Outcome::Fault(fault)) = answer.outcome else {
+                panic!("{path} acknowledged {answer:?}")
+            };
+            let message = fault.message.clone();
+            Status::with_details(Code::from_i32(fault.code), message, fault.encode_to_vec().into())
+        }
         Ok(answer) => panic!("{path} answered {answer:?}"),
     }
 }

@@ -203,6 +203,7 @@ async fn a_scan_that_nobody_reads_is_ended() {
     let node = Node::with_settings(Settings {
         scans_max: 1,
         stall_max: Duration::from_millis(300),
+        ..Settings::default()
     })
     .await;
     filled(&node, 100, 60_000).await;

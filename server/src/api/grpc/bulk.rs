@@ -1,0 +1,206 @@
+//! `Concepts/Write`: chunks in, acknowledgements out, in the same order.
+//!
+//! ```text
+//!  chunk ─► checked beside the workers ─► Engine::commit ─► under way (≤ 4) ─► durable ─► acknowledgement
+//!           one at a time, so that they reach the committer in order
+//! ```
+//!
+//! It is all one stream that does something only when the connection asks it for the next acknowledgement: a caller that
+//! reads none is sent none and heard no further, and nothing is left of a stream that is dropped but batches under way.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use engine::CommitError;
+use proto::v1::{WriteRequest, WriteResponse, WriteResult, Written, write_response::Outcome};
+use tokio_stream::Stream;
+use tonic::{Status, Streaming};
+
+use super::{
+    concepts::Service,
+    status::{self, Refused},
+    writes::{Answers, Draft, Sent},
+};
+use crate::runtime::{tasks, time};
+
+/// Chunks of one stream under way at once: enough that the next is there when a sync ends.
+const CHUNKS_MAX: usize = 4;
+/// After a chunk that was refused because the node is busy, the next is taken after this long.
+const PAUSE: Duration = Duration::from_millis(100);
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The acknowledgements of one stream of chunks.
+pub(super) struct Acknowledgements {
+    service: Service,
+    chunks: Streaming<WriteRequest>,
+    /// The chunk that is being checked, behind all those under way.
+    checking: Option<(bool, Boxed<Option<Result<Sent, Refused>>>)>,
+    under_way: VecDeque<UnderWay>,
+    /// Chunks acknowledged.
+    acknowledged: u64,
+    /// Until when no chunk is taken.
+    pause: Option<Boxed<()>>,
+    stopping: Boxed<()>,
+    /// Set once no more chunks are taken: what the caller is told behind the last acknowledgement.
+    end: Option<Result<(), Status>>,
+}
+
+/// A chunk on its way to its acknowledgement.
+enum UnderWay {
+    Sent {
+        pending: engine::Pending,
+        answers: Answers,
+        with_results: bool,
+    },
+    Refused(Refused),
+}
+
+impl Acknowledgements {
+    pub(super) fn new(service: Service, chunks: Streaming<WriteRequest>) -> Acknowledgements {
+        let stop = service.stop();
+        Acknowledgements {
+            service,
+            chunks,
+            checking: None,
+            under_way: VecDeque::with_capacity(CHUNKS_MAX),
+            acknowledged: 0,
+            pause: None,
+            stopping: Box::pin(async move { stop.given().await }),
+            end: None,
+        }
+    }
+
+    /// Takes the next chunk if there is room for it; whether anything came.
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> bool {
+        let full = self.under_way.len() + usize::from(self.checking.is_some()) >= CHUNKS_MAX;
+        if self.end.is_some() || self.checking.is_some() || full {
+            return false;
+        }
+        if self.stopping.as_mut().poll(context).is_ready() {
+            self.end = Some(Err(Refused::Stopping.into()));
+            return true;
+        }
+        if let Some(pause) = &mut self.pause {
+            if pause.as_mut().poll(context).is_pending() {
+                return false;
+            }
+            self.pause = None;
+        }
+        match Pin::new(&mut self.chunks).poll_next(context) {
+            Poll::Pending => return false,
+            Poll::Ready(None) => self.end = Some(Ok(())),
+            Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
+            Poll::Ready(Some(Ok(chunk))) => {
+                let service = self.service.clone();
+                let check = move || Draft::of(&service, chunk.writes).map(Draft::send);
+                self.checking = Some((chunk.return_results, Box::pin(tasks::blocking(check))));
+            }
+        }
+        true
+    }
+
+    /// Sends the chunk that was checked on its way; whether one was.
+    fn poll_checked(&mut self, context: &mut Context<'_>) -> bool {
+        let Some((with_results, checking)) = &mut self.checking else {
+            return false;
+        };
+        let Poll::Ready(checked) = checking.as_mut().poll(context) else {
+            return false;
+        };
+        self.under_way.push_back(match checked.ok_or(Refused::Confused) {
+            Ok(Ok(Sent { pending, answers })) => UnderWay::Sent {
+                pending,
+                answers,
+                with_results: *with_results,
+            },
+            Ok(Err(refused)) | Err(refused) => UnderWay::Refused(refused),
+        });
+        self.checking = None;
+        true
+    }
+
+    /// What became of the first chunk under way.
+    fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Written, Refused>>> {
+        let done = match self.under_way.front_mut() {
+            None => return Poll::Ready(None),
+            Some(UnderWay::Refused(_)) => None,
+            Some(UnderWay::Sent { pending, .. }) => match Pin::new(pending).poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(done) => Some(done),
+            },
+        };
+        Poll::Ready(match (self.under_way.pop_front(), done) {
+            (
+                Some(UnderWay::Sent {
+                    answers, with_results, ..
+                }),
+                Some(done),
+            ) => Some(answers.of(done).map(|results| written(results, with_results))),
+            (Some(UnderWay::Refused(refused)), _) => Some(Err(refused)),
+            _ => None,
+        })
+    }
+
+    /// The acknowledgement of the next chunk, or what ends the stream.
+    fn acknowledge(&mut self, outcome: Result<Written, Refused>) -> Result<WriteResponse, Status> {
+        let outcome = match outcome {
+            Ok(written) => Outcome::Written(written),
+            // Nothing that is sent from now on would be taken either, and of what is under way nobody knows.
+            Err(stopped @ Refused::Commit(CommitError::Stopped(_))) => {
+                self.under_way.clear();
+                self.checking = None;
+                self.end = Some(Ok(()));
+                return Err(stopped.into());
+            }
+            Err(refused) => {
+                if matches!(refused, Refused::Commit(CommitError::Busy)) {
+                    self.pause = Some(Box::pin(time::sleep(PAUSE)));
+                }
+                Outcome::Fault(status::embedded(&refused.into()))
+            }
+        };
+        let chunk = self.acknowledged;
+        self.acknowledged += 1;
+        Ok(WriteResponse {
+            chunk,
+            outcome: Some(outcome),
+        })
+    }
+}
+
+fn written(results: Vec<WriteResult>, with_results: bool) -> Written {
+    Written {
+        writes: u32::try_from(results.len()).unwrap_or(u32::MAX),
+        results: if with_results { results } else { Vec::new() },
+    }
+}
+
+impl Stream for Acknowledgements {
+    type Item = Result<WriteResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        // New chunks first: while an acknowledgement is on its way the next sync already has work.
+        while this.poll_checked(context) || this.poll_chunk(context) {}
+        match this.poll_first(context) {
+            Poll::Ready(Some(outcome)) => Poll::Ready(Some(this.acknowledge(outcome))),
+            Poll::Ready(None) if this.checking.is_none() => match this.end.take() {
+                Some(Ok(())) => {
+                    this.end = Some(Ok(()));
+                    Poll::Ready(None)
+                }
+                Some(Err(status)) => {
+                    this.end = Some(Ok(()));
+                    Poll::Ready(Some(Err(status)))
+                }
+                None => Poll::Pending,
+            },
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
