@@ -39,7 +39,7 @@ pub(super) struct Acknowledgements {
     service: Service,
     chunks: Streaming<WriteRequest>,
     /// The chunk that is being checked, behind all those under way.
-    checking: Option<(bool, Boxed<Option<Result<Sent, Refused>>>)>,
+    checking: Option<Checking>,
     under_way: VecDeque<UnderWay>,
     /// Chunks acknowledged.
     acknowledged: u64,
@@ -48,6 +48,13 @@ pub(super) struct Acknowledgements {
     stopping: Boxed<()>,
     /// Set once no more chunks are taken: what the caller is told behind the last acknowledgement.
     end: Option<Result<(), Status>>,
+}
+
+/// A chunk that is not on its way yet.
+struct Checking {
+    with_results: bool,
+    /// `None`: the work panicked.
+    sent: Boxed<Option<Result<Sent, Refused>>>,
 }
 
 /// A chunk on its way to its acknowledgement.
@@ -98,7 +105,10 @@ impl Acknowledgements {
             Poll::Ready(Some(Ok(chunk))) => {
                 let service = self.service.clone();
                 let check = move || Draft::of(&service, chunk.writes).map(Draft::send);
-                self.checking = Some((chunk.return_results, Box::pin(tasks::blocking(check))));
+                self.checking = Some(Checking {
+                    with_results: chunk.return_results,
+                    sent: Box::pin(tasks::blocking(check)),
+                });
             }
         }
         true
@@ -106,10 +116,10 @@ impl Acknowledgements {
 
     /// Sends the chunk that was checked on its way; whether one was.
     fn poll_checked(&mut self, context: &mut Context<'_>) -> bool {
-        let Some((with_results, checking)) = &mut self.checking else {
+        let Some(Checking { with_results, sent }) = &mut self.checking else {
             return false;
         };
-        let Poll::Ready(checked) = checking.as_mut().poll(context) else {
+        let Poll::Ready(checked) = sent.as_mut().poll(context) else {
             return false;
         };
         self.under_way.push_back(match checked.ok_or(Refused::Confused) {

@@ -12,7 +12,7 @@ use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
 
 use super::node::{Node, put_write, reason, register};
-use crate::runtime::time;
+use crate::runtime::{tasks, time};
 
 /// A stream as its caller holds it.
 struct Writing {
@@ -83,7 +83,7 @@ async fn counted(node: &Node) -> i64 {
 async fn every_chunk_is_acknowledged_in_order_once_it_is_durable() {
     let node = Node::with_namespace("notes", Strategy::LastWriteWins).await;
     let Writing { chunks, mut answers } = Writing::begin(&node).await;
-    let sender = tokio::spawn(async move {
+    let sender = tasks::spawn(async move {
         for chunk in 0..100_u32 {
             let value = chunk.to_string();
             let puts = (0..10).map(|key| put_write(register("notes", &format!("k{key}"), &value)));

@@ -16,7 +16,7 @@ use super::{
     },
     node::{Node, batch, put_all, put_write, reason, register},
 };
-use crate::runtime::time;
+use crate::runtime::{tasks, time};
 
 /// Longer than anything takes here.
 const LONG: Duration = Duration::from_secs(20);
@@ -196,7 +196,7 @@ async fn a_scan_and_the_watch_after_it_miss_nothing() {
     let node = Node::with_namespace("notes", Strategy::LastWriteWins).await;
     for round in 0..20 {
         let mut client = node.client();
-        let writer = tokio::spawn(async move {
+        let writer = tasks::spawn(async move {
             for count in 0..60 {
                 let key = format!("k{:02}", count * 7 % 20);
                 let put = register("notes", &key, &format!("[{round},{count}]"));
