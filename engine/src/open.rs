@@ -9,7 +9,7 @@ use wal::{Lsn, storage::Storage};
 use crate::{
     clock::Clock,
     commit::{
-        Batch, Disk, Durability, GROUP_BYTES_MAX, Pending,
+        Batch, Disk, Durability, GROUP_BYTES_MAX, Pending, RECORD_FRAMING_BYTES,
         applier::Progress,
         committer::Parts,
         flusher,
@@ -221,7 +221,15 @@ impl Engine {
         };
         let space = Space::open(storage, Arc::clone(&store), marks).map_err(wal::Error::Io)?;
         let disk = space.seen();
-        let merger = Merger::new(Arc::clone(&store), Arc::clone(&actors), clock, identity.actor(), issued);
+        let record = settings.log().group_bytes_max.saturating_sub(RECORD_FRAMING_BYTES);
+        let merger = Merger::new(
+            Arc::clone(&store),
+            Arc::clone(&actors),
+            clock,
+            identity.actor(),
+            issued,
+            record,
+        );
         let parts = Parts {
             queue: Arc::clone(&queue),
             log,

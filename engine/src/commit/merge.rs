@@ -16,9 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    Batch, CommitError, Condition, Effect, Expected, Mutation, RECORD_BYTES_MAX, Receipt, record, round::Outcome,
-};
+use super::{Batch, CommitError, Condition, Effect, Expected, Mutation, Receipt, record, round::Outcome};
 use crate::{
     clock::{Clock, Hybrid, Stamp, Timestamp},
     crdt::{Dot, Join as _, Operation, State, Supersede},
@@ -98,6 +96,8 @@ pub(crate) struct Merger {
     pending: Pending,
     buffer: Vec<u8>,
     value: Vec<u8>,
+    /// The most that one batch may leave in the log.
+    record_bytes_max: usize,
 }
 
 /// States that groups not yet applied have written.
@@ -127,6 +127,7 @@ impl Merger {
         clock: Arc<dyn Clock>,
         actor: Actor,
         issued: meta::Issued,
+        record_bytes_max: usize,
     ) -> Merger {
         Merger {
             store,
@@ -139,6 +140,7 @@ impl Merger {
             pending: Pending::default(),
             buffer: Vec::new(),
             value: Vec::new(),
+            record_bytes_max,
         }
     }
 
@@ -279,9 +281,9 @@ impl Merger {
                 Mutation::Apply(writes) => writes.iter().try_for_each(|write| self.apply(write))?,
             }
             // Looked at as it grows: a thousand small changes of one large set would be a gigabyte before the log refused it.
-            if self.buffer.len() - start > RECORD_BYTES_MAX {
+            if self.buffer.len() - start > self.record_bytes_max {
                 return Err(CommitError::TooLarge {
-                    bytes_max: RECORD_BYTES_MAX,
+                    bytes_max: self.record_bytes_max,
                 });
             }
         }

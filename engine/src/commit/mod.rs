@@ -39,8 +39,8 @@ pub use space::Disk;
 /// The largest batch, in bytes of keys and values.
 pub const BATCH_BYTES_MAX: usize = 12 << 20;
 
-/// The most that one batch may leave in the log, in bytes: what the log takes in one group, less its framing.
-pub const RECORD_BYTES_MAX: usize = 31 << 20;
+/// What a group needs of the log besides the one record it may consist of, in bytes.
+pub(crate) const RECORD_FRAMING_BYTES: usize = 4 << 10;
 
 /// Rounds are closed at this many bytes, so that one sync is never kept waiting for a long write.
 pub const GROUP_BYTES_MAX: usize = 1 << 20;

@@ -196,7 +196,7 @@ fn a_round_whose_records_outgrow_the_log_is_written_in_parts() {
     for pending in pending {
         pending.wait().unwrap();
     }
-    assert!(matches!(too_large.wait(), Err(CommitError::Invalid(_))));
+    assert!(matches!(too_large.wait(), Err(CommitError::TooLarge { .. })));
     assert_eq!(last.wait().unwrap().lsn, Lsn(61));
     assert_eq!(engine.concept(SPACE, b"set").unwrap().unwrap().entries.len(), 61);
 }

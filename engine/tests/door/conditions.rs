@@ -79,6 +79,27 @@ fn a_failed_condition_leaves_no_trace_and_names_itself() {
 }
 
 #[test]
+fn what_a_refused_batch_would_have_written_is_not_there_for_the_next_of_its_group() {
+    let engine = Node::new("a").open();
+    write(&engine, add("count", 1));
+    // Queued at once, so that most follow their refused neighbour in one group.
+    let pending: Vec<_> = (0..50)
+        .map(|number| {
+            let key = format!("k{number}");
+            let half = vec![local(&key, register("1")), local("count", register("1"))];
+            let refused = engine.commit(Batch::of(half), Durability::Synced);
+            let next = on(&key, Expected::Nothing, vec![local(&key, register("2"))]);
+            (key, refused, engine.commit(next, Durability::Synced))
+        })
+        .collect();
+    for (key, refused, next) in pending {
+        assert!(matches!(refused.wait(), Err(CommitError::Rejected { index: 1, .. })));
+        next.wait().unwrap();
+        assert_eq!(read(&engine, &key), ["2"]);
+    }
+}
+
+#[test]
 fn what_expired_is_nothing_and_what_was_deleted_is_not_what_was_read() {
     let node = Node::new("a");
     let engine = node.open();
