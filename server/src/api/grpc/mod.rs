@@ -63,7 +63,7 @@ pub struct Settings {
     pub scans_max: usize,
     /// Watches at once.
     pub watches_max: usize,
-    /// Time without a message being taken, after which a stream is ended.
+    /// Time without a message being taken, after which a stream is ended: less than the listener's, which cannot say why.
     pub stall_max: Duration,
     /// A watch says that there is nothing to say whenever so much time has passed without a message.
     pub progress_interval: Duration,
@@ -78,7 +78,7 @@ impl Default for Settings {
         Settings {
             scans_max: 16,
             watches_max: 1_024,
-            stall_max: Duration::from_secs(60),
+            stall_max: Duration::from_secs(20),
             progress_interval: Duration::from_secs(5),
             catch_up_max: Duration::from_secs(600),
             recent_bytes_max: 16 << 20,
