@@ -378,3 +378,25 @@ fn the_database_heals_by_itself_after_a_flush_that_met_a_full_disk() {
     assert_eq!(read(&store, 300), None);
     assert_eq!(read(&store, 301).as_deref(), Some(&b"again"[..]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_starts_on_a_full_disk() {
+    let disk = match SmallDisk::mount(FILE_SYSTEM_BYTES) {
+        Ok(disk) => disk,
+        Err(reason) => return skipped("a_node_starts_on_a_full_disk", &reason),
+    };
+    let mut node = Launch::new().data(disk.path().join("data")).start().await;
+    let mut kept = Kept::new(&node).await;
+    for number in 0..20 {
+        kept.put(&format!("key {number}"), number).await.unwrap();
+    }
+    node.kill();
+    let ballast = disk.fill();
+    kept.assert_all_after_a_kill(&mut node).await;
+    kept.assert_refused().await;
+    drop(ballast);
+    accepted_again(&mut kept.namespace).await;
+    kept.put_patiently("after", 1).await;
+    kept.assert_all_after_a_kill(&mut node).await;
+    drop(node);
+}
