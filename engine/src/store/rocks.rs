@@ -29,8 +29,9 @@ use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use parking_lot::Mutex;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBWithThreadMode, FlushOptions,
-    LogLevel, Options, ReadOptions, ReadTier, SingleThreaded, WriteBatch, WriteOptions, properties,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
+    DBWithThreadMode, FlushOptions, LogLevel, Options, ReadOptions, ReadTier, SingleThreaded, WriteBatch, WriteOptions,
+    properties,
 };
 
 use super::{Change, Compactions, Error, Family, Store, View};
@@ -187,6 +188,9 @@ fn table_bytes(directory: &Path) -> u64 {
     allocated.sum()
 }
 
+/// One part of a filter or an index.
+const METADATA_BLOCK_BYTES: usize = 8 << 10;
+
 fn family_options(family: Family, settings: &Settings, compactions: Compactions, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
@@ -195,6 +199,12 @@ fn family_options(family: Family, settings: &Settings, compactions: Compactions,
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_format_version(5);
     table.set_bloom_filter(10.0, false);
+    // The filter of a large file is one block of megabytes, more than a shard of a small cache holds: every look for a new
+    // key would read and check it whole. In parts, only those looked at are kept.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(METADATA_BLOCK_BYTES);
+    table.set_pin_top_level_index_and_filter(true);
 
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
