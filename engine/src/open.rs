@@ -384,6 +384,12 @@ impl Engine {
         &self.shared.context_key.0
     }
 
+    /// Takes no more batches; those queued are still carried out. Whoever waits for room on a full disk is told at once, so
+    /// that the callers can be stopped before [`Engine::close`].
+    pub fn stop_taking(&self) {
+        self.shared.queue.close();
+    }
+
     /// Takes no more batches, carries out those queued, flushes, and joins the threads. Blocks. Again: does nothing.
     ///
     /// # Errors

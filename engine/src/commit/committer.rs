@@ -44,6 +44,9 @@ const FLUSH_RETRY: Duration = Duration::from_secs(1);
 /// While writes are refused whatever is there is flushed this often: only then can what was deleted be given back.
 const FLUSH_WHEN_FULL: Duration = Duration::from_secs(5);
 
+/// How often a committer that must wait for the applier looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_micros(100);
+
 /// Free space is looked at this often even when nobody writes: other programs use the disk too.
 const LOOK_AT_SPACE: Duration = Duration::from_secs(1);
 
@@ -337,7 +340,8 @@ impl Committer {
             if let Some(reason) = self.stop.reason() {
                 return Err(reason);
             }
-            std::thread::yield_now();
+            // It may wait for room on a full disk, so no spinning.
+            std::thread::sleep(DRAIN_LOOK);
         }
         Ok(())
     }

@@ -262,7 +262,7 @@ impl Merger {
                 });
             }
         }
-        self.compare(&batch.conditions, now)?;
+        let mut read = self.compare(&batch.conditions, now)?;
         let start = self.buffer.len();
         record::begin(&mut self.buffer);
         let mut effects = Vec::new();
@@ -275,13 +275,16 @@ impl Merger {
                     supersede,
                 } => {
                     let key = concept_key(*namespace, key)?;
-                    effects.push(self.local(index, &key, operation, supersede, now)?);
+                    let effect = self.local(index, &key, operation, supersede, now)?;
+                    read += effect.state.stored_bytes();
+                    effects.push(effect);
                 }
                 Mutation::Join { namespace, key, state } => self.join(&concept_key(*namespace, key)?, state, now)?,
                 Mutation::Apply(writes) => writes.iter().try_for_each(|write| self.apply(write))?,
             }
-            // Looked at as it grows: a thousand small changes of one large set would be a gigabyte before the log refused it.
-            if self.buffer.len() - start > self.record_bytes_max {
+            // Looked at as it grows: a thousand small changes of one large set would be a gigabyte before the log refused it,
+            // and a thousand that change nothing are as much work, and as long an answer.
+            if read.max(self.buffer.len() - start) > self.record_bytes_max {
                 return Err(CommitError::TooLarge {
                     bytes_max: self.record_bytes_max,
                 });
@@ -290,8 +293,9 @@ impl Merger {
         Ok(effects)
     }
 
-    /// Holds what callers expect against what is there now, pending writes included.
-    fn compare(&self, conditions: &[Condition], now: Timestamp) -> Result<(), CommitError> {
+    /// Holds what callers expect against what is there now, pending writes included; returns the bytes of state looked at.
+    fn compare(&self, conditions: &[Condition], now: Timestamp) -> Result<usize, CommitError> {
+        let mut read = 0;
         for (index, condition) in conditions.iter().enumerate() {
             let key = concept_key(condition.namespace, &condition.key)?;
             let found = self.current(&key)?.unwrap_or_default();
@@ -302,8 +306,14 @@ impl Merger {
             if !holds {
                 return Err(CommitError::Unexpected { index, found });
             }
+            read += found.stored_bytes();
+            if read > self.record_bytes_max {
+                return Err(CommitError::TooLarge {
+                    bytes_max: self.record_bytes_max,
+                });
+            }
         }
-        Ok(())
+        Ok(read)
     }
 
     fn local(

@@ -6,7 +6,7 @@
 //!
 //! What a crash may lose is one interval's counts: they order results, they are nobody's credit.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use engine::{
     Batch, CommitError, Durability, Engine, Mutation, Supersede, crdt::Operation, json::ContentHash,
@@ -25,6 +25,8 @@ use crate::runtime::{
 const BATCH_COUNTERS_MAX: usize = 250;
 /// After a batch a flush rests this many times as long as the batch took, so that requests wait for few of its writes.
 const REST: u32 = 4;
+/// But not for longer, when the batch had to wait for the disk.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// Deliveries that are not durable yet.
 pub(super) struct Usage {
@@ -70,7 +72,7 @@ impl Usage {
                 return Err(error);
             }
             tokio::select! {
-                () = sleep(since.elapsed() * REST) => {}
+                () = sleep((since.elapsed() * REST).min(REST_MAX)) => {}
                 () = stop.given() => {}
             }
         }

@@ -160,7 +160,7 @@ impl Rows {
             sequencer: self.sequencer.clone(),
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
-            settings: grpc::Settings::default(),
+            settings: grpc_settings(settings),
             stop: stop.clone(),
         });
         let site = http::Face::new(
@@ -204,6 +204,7 @@ impl Rows {
                 health.clone(),
                 stop.clone(),
             )),
+            tasks::spawn(watch::over_disk(engine.clone(), health.clone(), stop.clone())),
             tasks::spawn(watch::over_clock(
                 engine.clone(),
                 Arc::clone(clock),
@@ -293,6 +294,16 @@ fn anonymiser(contribution: &config::Contribution) -> Anonymiser {
         .try_fold(rules, |rules, prefix| rules.with_prefix(prefix))
         .and_then(|rules| suffixes.try_fold(rules, |rules, suffix| rules.with_suffix(suffix)))
         .expect("the parts of a list in the configuration are never empty")
+}
+
+/// Streams are ended before the listener resets them, for only the streams can say why.
+fn grpc_settings(settings: &config::Settings) -> grpc::Settings {
+    let defaults = grpc::Settings::default();
+    let write_limit = Duration::from_millis(settings.http.write_timeout_ms);
+    grpc::Settings {
+        stall_max: defaults.stall_max.min(write_limit * 2 / 3),
+        ..defaults
+    }
 }
 
 fn listener_settings(settings: &config::Settings) -> listener::Settings {

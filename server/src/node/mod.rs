@@ -43,15 +43,18 @@ const CHECK_SEARCH_BUILT: &str = "search_built";
 /// The node accepts requests.
 const CHECK_SERVING: &str = "serving";
 
+/// The disk has room for writes.
+const CHECK_DISK: &str = "disk";
 /// This machine's clock is not behind ledger time: limits slide.
 const CHECK_CLOCK: &str = "clock";
 
-const CHECKS: [(&str, Bearing); 6] = [
+const CHECKS: [(&str, Bearing); 7] = [
     (CHECK_ENGINE, Bearing::Live),
     (CHECK_SEQUENCER, Bearing::Live),
     (CHECK_SEARCH, Bearing::Ready),
     (CHECK_SEARCH_BUILT, Bearing::Limited),
     (CHECK_SERVING, Bearing::Ready),
+    (CHECK_DISK, Bearing::Limited),
     (CHECK_CLOCK, Bearing::Limited),
 ];
 
@@ -219,10 +222,15 @@ impl Node {
         }
         let (stopper, background) = self.background;
         stopper.stop();
-        finish(background).await;
+        // Usage counts may wait for room on a full disk; they order results, and are nobody's credit.
+        if within(self.drain_max + DRAIN_SLACK, finish(background)).await.is_none() {
+            tracing::warn!("the last usage counts could not be made durable");
+        }
         let (engine, sequencer, search) = (self.engine, self.sequencer, self.search);
         let closed = tasks::blocking(move || {
             let _panic_was_logged = search.join();
+            // Every caller is gone by now. A batch that waits for room on a full disk would keep the sequencer for ever.
+            engine.stop_taking();
             sequencer.close();
             engine.close()
         })

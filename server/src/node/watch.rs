@@ -6,7 +6,7 @@ use engine::{Engine, clock::Clock, ledger};
 use tokio::sync::watch::Receiver;
 use tonic_health::server::HealthReporter;
 
-use super::{CHECK_CLOCK, CHECK_ENGINE, CHECK_SEQUENCER};
+use super::{CHECK_CLOCK, CHECK_DISK, CHECK_ENGINE, CHECK_SEQUENCER};
 use crate::{
     api::grpc,
     consensus::Sequencer,
@@ -52,6 +52,31 @@ pub(super) async fn over_grpc(health: Health, reporter: HealthReporter, stop: St
         }
     }
 }
+
+/// How often the room on the disk is looked at.
+const DISK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Tells while the disk is too full for writes, until `stop`.
+pub(super) async fn over_disk(engine: Engine, health: Health, stop: Stop) {
+    while !stop.is_given() {
+        let disk = engine.disk();
+        if disk.free_bytes > disk.needed_bytes {
+            health.pass(CHECK_DISK);
+        } else {
+            let (free, needed) = (disk.free_bytes / MEBIBYTE, disk.needed_bytes / MEBIBYTE);
+            health.fail(
+                CHECK_DISK,
+                format!("{free} MiB are free and writes need {needed} MiB: they are refused, reads and deletes are served; free some room, no command is needed"),
+            );
+        }
+        tokio::select! {
+            () = sleep(DISK_INTERVAL) => {}
+            () = stop.given() => {}
+        }
+    }
+}
+
+const MEBIBYTE: u64 = 1 << 20;
 
 /// How often the clock is compared with ledger time.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(5);

@@ -6,7 +6,8 @@
 //!  the caller cancels, is cut, or its deadline passes   Flow is dropped       ─► Outlet::send says Gone
 //!  the caller takes nothing for `stall`                 what waits is dropped ─► Outlet::send says Gone; STREAM_STALLED
 //!  the node stops                                       at the next message   ─► Outlet::send says Gone; STOPPING
-//!  the maker is done, or fails                          Outlet is dropped     ─► the stream ends, with the error
+//!  the maker is done, or fails                          finish, fail          ─► the stream ends, with the error
+//!  the maker panics, or is never run                    Outlet is dropped     ─► INTERNAL: what was sent is not all
 //! ```
 //!
 //! So whoever makes messages holds threads, snapshots and the log's past no longer than its caller shows that it lives.
@@ -37,7 +38,7 @@ pub(super) fn open<T>(stall: Duration, stop: Stop) -> (Outlet<T>, Flow<T>) {
     let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
     let shared = Arc::new(Shared {
         receiver: Mutex::new(Some(receiver)),
-        fault: Mutex::default(),
+        ending: Mutex::new(Ending::Broken),
     });
     let outlet = Outlet {
         sender,
@@ -52,7 +53,17 @@ struct Shared<T> {
     /// Taken by whichever side ends the stream before its time.
     receiver: Mutex<Option<mpsc::Receiver<T>>>,
     /// What the caller is told after the last message.
-    fault: Mutex<Option<Status>>,
+    ending: Mutex<Ending>,
+}
+
+/// How a stream ends.
+enum Ending {
+    /// Its maker has not said: when it is gone now, it did not come to its end.
+    Broken,
+    /// With all messages there are.
+    Whole,
+    /// With an error.
+    Failed(Status),
 }
 
 /// Nobody reads the stream any more: stop making it.
@@ -108,13 +119,24 @@ impl<T> Outlet<T> {
         self.sender.closed().await;
     }
 
+    /// Ends the stream: what was sent is all.
+    pub(super) fn finish(self) {
+        let mut ending = self.shared.ending.lock();
+        if matches!(*ending, Ending::Broken) {
+            *ending = Ending::Whole;
+        }
+    }
+
     /// Ends the stream with an error, behind what was sent.
     pub(super) fn fail(self, refused: Refused) {
         self.end(refused);
     }
 
     fn end(&self, refused: Refused) -> Gone {
-        self.shared.fault.lock().get_or_insert_with(|| refused.into());
+        let mut ending = self.shared.ending.lock();
+        if matches!(*ending, Ending::Broken) {
+            *ending = Ending::Failed(refused.into());
+        }
         Gone
     }
 }
@@ -136,7 +158,13 @@ impl<T> Stream for Flow<T> {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        Poll::Ready(self.shared.fault.lock().take().map(Err))
+        Poll::Ready(
+            match std::mem::replace(&mut *self.shared.ending.lock(), Ending::Whole) {
+                Ending::Whole => None,
+                Ending::Failed(fault) => Some(Err(fault)),
+                Ending::Broken => Some(Err(Refused::Confused.into())),
+            },
+        )
     }
 }
 

@@ -59,7 +59,10 @@ impl Service {
                     pages.take(key, &state).is_ok()
                 });
             match walked {
-                Ok(()) => pages.finish(),
+                Ok(()) => {
+                    pages.finish();
+                    outlet.finish();
+                }
                 Err(error) => outlet.fail(error.into()),
             }
         });

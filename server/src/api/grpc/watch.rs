@@ -168,7 +168,10 @@ impl Watch {
         loop {
             self.reached.mark_unchanged();
             match self.recent.above(self.at, RECORDS_MAX)? {
-                Taken::Passed => self.catch_up().await?,
+                Taken::Passed => {
+                    self.catch_up().await?;
+                    continue;
+                }
                 Taken::Records { records, reached } => {
                     self.deliver(&records).await?;
                     if reached > self.at || !records.is_empty() {
@@ -188,12 +191,19 @@ impl Watch {
         }
     }
 
-    /// Reads the log itself, until what is left is recent.
+    /// Reads the log itself, until what is left is recent. The log is kept meanwhile, so that has an end.
     async fn catch_up(&mut self) -> Result<(), End> {
+        let limit = self.service.settings().catch_up_max;
+        let caught_up = time::within(limit, self.read_log(limit)).await;
+        caught_up.unwrap_or(Err(End::Resync(ResyncReason::TooSlow)))
+    }
+
+    async fn read_log(&mut self, limit: Duration) -> Result<(), End> {
         let clock = Stopwatch::start();
         let mut follower = self.service.engine().follow("watch catching up", self.at)?;
         while matches!(self.recent.above(self.at, 0)?, Taken::Passed) {
-            if clock.elapsed() >= self.service.settings().catch_up_max {
+            // The time limit around this rings only while something waits.
+            if clock.elapsed() >= limit {
                 return Err(End::Resync(ResyncReason::TooSlow));
             }
             let turn = CATCHING_UP.acquire().await.map_err(|_| Refused::Confused)?;
@@ -319,19 +329,29 @@ impl Watch {
                 };
                 // Whether it was taken makes no difference any more.
                 let _last = self.outlet.send(resync).await;
+                self.outlet.finish();
             }
         }
     }
 }
 
+/// A watch that catches up holds no more of the log at once, but for the record that reaches this.
+const READ_BYTES_MAX: usize = 1 << 20;
+
 /// Some of the records that `follower` has not handed out yet.
 fn read(follower: &mut Follower) -> Result<Vec<Arc<Followed>>, FollowError> {
     let mut records = Vec::new();
-    for _ in 0..RECORDS_MAX {
-        match follower.next_in(Family::Concepts)? {
-            Some(record) => records.push(Arc::new(record)),
-            None => break,
-        }
+    let mut bytes = 0;
+    while records.len() < RECORDS_MAX && bytes < READ_BYTES_MAX {
+        let Some(record) = follower.next_in(Family::Concepts)? else {
+            break;
+        };
+        let sizes = record
+            .writes
+            .iter()
+            .map(|write| write.key.len() + write.value.as_ref().map_or(0, Vec::len));
+        bytes += sizes.sum::<usize>();
+        records.push(Arc::new(record));
     }
     Ok(records)
 }

@@ -23,8 +23,11 @@ use super::{
 /// Answers and frames of at most so many bytes need no room: whether the node lives can be asked whoever fills it.
 const SMALL_BYTES: usize = 4 * 1024;
 
-/// The gRPC status of a stream that has nowhere to put its next message: `RESOURCE_EXHAUSTED`.
-const GRPC_NO_ROOM: (u8, &str) = (8, "too many answers wait to be read by their callers");
+/// The gRPC status of a stream that has nowhere to put its next message: `UNKNOWN`, for the call was carried out.
+const GRPC_NO_ROOM: (u8, &str) = (
+    2,
+    "the call was carried out, but its answer finds no room: too many wait to be read by their callers",
+);
 /// The gRPC status of a stream that ends because the node stops: `UNAVAILABLE`.
 const GRPC_STOPPING: (u8, &str) = (14, "the node is stopping");
 

@@ -107,7 +107,7 @@ pub struct Settings {
     /// h2 requests at once on one connection.
     pub streams_max: u32,
     /// Bytes of all answers that are not sent yet, so that callers who do not read cannot exhaust the memory. An answer
-    /// that finds no room is replaced by a 503; a gRPC stream ends with `RESOURCE_EXHAUSTED`.
+    /// that finds no room is replaced by a 503; a gRPC stream ends with `UNKNOWN`.
     pub answers_bytes_max: usize,
 }
 

@@ -499,7 +499,7 @@ async fn the_log_is_kept_for_nobody_who_has_gone() {
     followers_become(&node, &[]).await;
     let mut late = Request::new(watching("", Vec::new()));
     late.metadata_mut()
-        .insert("grpc-timeout", "200m".parse().expect("a value"));
+        .insert("grpc-timeout", "1S".parse().expect("a value"));
     let mut messages = node
         .client()
         .watch(late)
