@@ -335,6 +335,10 @@ impl Committer {
     /// Waits until everything sent is applied: only when a group could not be written, never in the ordinary course.
     ///
     /// When the applier failed meanwhile, what was sent will never be applied: nothing may be answered or merged over it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the committer's own thread waits for another of the engine's"
+    )]
     fn drain_applier(&mut self) -> Result<(), String> {
         while self.progress.applied_group() < self.sent {
             if let Some(reason) = self.stop.reason() {
