@@ -29,15 +29,10 @@ use memchr::memmem::Finder;
 use super::{
     Hit, Query, Totals,
     grams::Grams,
-    postings::{Posting, Postings},
+    postings::Posting,
     ranking::{Best, Rank, quality},
     text::Text,
 };
-
-/// The postings of the documents before `end`.
-fn below(list: &Postings, end: u32) -> impl Iterator<Item = Posting> {
-    list.iter().take_while(move |posting| posting.document < end)
-}
 
 /// A pool entry to be indexed.
 #[derive(Clone, Debug)]
@@ -151,12 +146,12 @@ impl Index {
                 in_name: 0,
                 total: 0,
             });
-            self.rank(postings, query.quality_min, now, &mut best, |posting| posting);
+            self.rank(postings, end, query.quality_min, now, &mut best, |posting| posting);
         } else if let Some(list) = self.grams.exact(needle) {
-            self.rank(below(list, end), query.quality_min, now, &mut best, |posting| posting);
+            self.rank(list.iter(), end, query.quality_min, now, &mut best, |posting| posting);
         } else if let Some(list) = self.grams.rarest(needle) {
             let finder = Finder::new(needle);
-            self.rank(below(list, end), query.quality_min, now, &mut best, |posting| {
+            self.rank(list.iter(), end, query.quality_min, now, &mut best, |posting| {
                 self.matches(&finder, posting.document)
             });
         }
@@ -191,17 +186,21 @@ impl Index {
             + self.grams.heap_bytes()
     }
 
-    /// Offers the documents of `postings`, whose counts are exact or upper bounds; `refine` makes them exact and is only
+    /// Offers the documents of `postings` before `end`, whose counts are exact or upper bounds; `refine` makes them exact and is only
     /// called for documents that could still be kept. A document refined to no match is dropped.
     fn rank(
         &self,
         postings: impl Iterator<Item = Posting>,
+        end: u32,
         quality_min: f64,
         now: Timestamp,
         best: &mut Best,
         refine: impl Fn(Posting) -> Posting,
     ) {
         for bound in postings {
+            if bound.document >= end {
+                break;
+            }
             let index = bound.document as usize;
             let usage = self.usage[index].load(Ordering::Relaxed);
             let quality = quality(usage, self.first_contributed[index], now);
