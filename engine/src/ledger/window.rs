@@ -16,7 +16,7 @@ const HOUR_US: u64 = 60 * 60 * 1_000_000;
 
 impl Limited {
     /// Persisted in keys: never renumbered. 2 and 3 are promised to members' signed messages.
-    fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         match self {
             Limited::Contribute => 0,
             Limited::Knowledge => 1,

@@ -206,3 +206,9 @@ proptest! {
         }
     }
 }
+
+/// Windows are kept under these numbers for ever.
+#[test]
+fn kinds_of_windows_keep_their_numbers() {
+    assert_eq!([Limited::Contribute, Limited::Knowledge].map(Limited::number), [0, 1]);
+}

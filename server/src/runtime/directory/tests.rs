@@ -25,6 +25,11 @@ fn a_name_given_at_first_is_kept() {
         "given"
     );
     assert_eq!(Directory::open(place.path()).unwrap().node_name(None).unwrap(), "given");
+    assert_eq!(
+        fs::read(place.path().join("node-id")).unwrap(),
+        b"given\n",
+        "as on disk"
+    );
 }
 
 #[test]
@@ -37,6 +42,8 @@ fn a_second_user_is_refused_and_told_by_whom() {
         "{refused}"
     );
     assert!(refused.to_string().contains("--data-dir"), "{refused}");
+    let holder = fs::read_to_string(place.path().join("LOCK")).unwrap();
+    assert_eq!(holder.trim_end(), std::process::id().to_string(), "as on disk");
     drop(first);
     Directory::open(place.path()).unwrap();
 }
