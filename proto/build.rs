@@ -4,7 +4,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost::Message;
 
-const FILES: [&str; 2] = ["continuum/v1/concepts.proto", "continuum/v1/namespaces.proto"];
+const FILES: [&str; 3] = [
+    "continuum/v1/admin.proto",
+    "continuum/v1/concepts.proto",
+    "continuum/v1/namespaces.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(FILES, ["."])?;

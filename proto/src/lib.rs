@@ -3,6 +3,7 @@
 //! ```text
 //!  continuum/v1/concepts.proto      Concepts    Put  Get  Delete  Batch  Write  List  Scan  Watch
 //!  continuum/v1/namespaces.proto    Namespaces  Create  Get  List  SetPolicy
+//!  continuum/v1/admin.proto         Admin       Status  Compact  snapshots  Backup  Verify  log level  states and pool in and out
 //! ```
 //!
 //! The .proto files are the documentation; what they say of limits and errors, `server::api::grpc` keeps. Field numbers are

@@ -59,7 +59,7 @@ fn chunk(number: u64) -> WriteRequest {
     };
     WriteRequest {
         writes: (0..KEYS).map(one).collect(),
-        return_results: false,
+        ..WriteRequest::default()
     }
 }
 
@@ -181,7 +181,11 @@ async fn a_watch_misses_nothing_over_kill_9_and_keeps_each_key_in_order() {
     let mut client = ConceptsClient::new(grpc::channel(&node).await);
     let last = written.lock().unwrap().sent;
     let writes = chunk(last).writes;
-    client.batch(proto::v1::BatchRequest { writes }).await.unwrap();
+    let batch = proto::v1::BatchRequest {
+        writes,
+        ..proto::v1::BatchRequest::default()
+    };
+    client.batch(batch).await.unwrap();
     let rest = watch(client, Arc::clone(&seen), Some(last));
     tokio::time::timeout(PATIENCE, rest).await.expect("the rest, in time");
 

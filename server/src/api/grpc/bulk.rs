@@ -187,6 +187,7 @@ fn written(results: Vec<WriteResult>, with_results: bool) -> Written {
     Written {
         writes: u32::try_from(results.len()).unwrap_or(u32::MAX),
         results: if with_results { results } else { Vec::new() },
+        replayed: false,
     }
 }
 

@@ -176,7 +176,10 @@ impl Service {
         let service = self.clone();
         let sent = tasks::blocking(move || Draft::of(&service, request.writes).map(Draft::send)).await;
         let results = sent.ok_or(Refused::Confused)??.results().await?;
-        Ok(BatchResponse { results })
+        Ok(BatchResponse {
+            results,
+            replayed: false,
+        })
     }
 
     fn list_checked(&self, request: &ListRequest) -> Result<ListResponse, Refused> {

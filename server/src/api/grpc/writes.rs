@@ -249,13 +249,18 @@ impl Answers {
             Answer::Delete => write_result::Result::Delete(DeleteResponse {
                 deleted: effect.took_away(),
                 clock,
+                replayed: false,
             }),
             Answer::Put { with_concept } => {
                 let reader = self.service.reader(&target.namespace);
                 let concept = with_concept
                     .then(|| reader.concept(&target.key, &effect.state))
                     .flatten();
-                write_result::Result::Put(PutResponse { clock, concept })
+                write_result::Result::Put(PutResponse {
+                    clock,
+                    concept,
+                    replayed: false,
+                })
             }
         };
         WriteResult { result: Some(result) }

@@ -90,6 +90,7 @@ async fn every_chunk_is_acknowledged_in_order_once_it_is_durable() {
             let request = WriteRequest {
                 writes: puts.collect(),
                 return_results: chunk == 99,
+                ..WriteRequest::default()
             };
             chunks.send(request).await.expect("the stream is open");
         }
@@ -164,6 +165,7 @@ async fn chunks_wait_for_those_who_read_no_acknowledgements() {
             })
             .collect(),
         return_results: true,
+        ..WriteRequest::default()
     };
     let mut sent = 0_u64;
     while let Ok(permit) = tokio::time::timeout(Duration::from_secs(2), writing.chunks.reserve()).await {

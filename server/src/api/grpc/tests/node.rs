@@ -273,7 +273,13 @@ pub(super) async fn put_all(node: &Node, namespace: &str, all: impl Iterator<Ite
 
 /// Several writes at once.
 pub(super) async fn batch(node: &Node, writes: Vec<BatchWrite>) -> Result<Vec<WriteResult>, Status> {
-    let response = node.client().batch(BatchRequest { writes }).await?;
+    let response = node
+        .client()
+        .batch(BatchRequest {
+            writes,
+            ..BatchRequest::default()
+        })
+        .await?;
     Ok(response.into_inner().results)
 }
 
