@@ -24,8 +24,12 @@ mod command;
 mod contexts;
 mod error;
 mod output;
+mod packed;
+mod python;
 mod session;
 mod show;
+mod states;
+mod sum;
 mod verbs;
 
 #[cfg(test)]
