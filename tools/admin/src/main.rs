@@ -23,9 +23,11 @@
 mod command;
 mod contexts;
 mod error;
+mod offline;
 mod output;
 mod packed;
 mod python;
+mod receive;
 mod session;
 mod show;
 mod states;

@@ -13,11 +13,13 @@ use crate::{error::Failure, session::Session};
 mod completions;
 mod config;
 mod man;
+mod restore;
 mod status;
 
 /// The table, in the order of help.
 pub(crate) const VERBS: &[Row] = &[
     row::<status::Status>(),
+    row::<restore::Restore>(),
     row::<config::Config>(),
     row::<completions::Completions>(),
     row::<man::Man>(),
