@@ -6,6 +6,8 @@
 //!    contribute   the WordNet pool through the HTTP route of a real continuumd
 //!    knowledge    a seeded mix of searches over that pool
 //!    start        opening after a clean stop and after kill -9, idle memory
+//!    scan         a bulk write over gRPC, and everything read back by Concepts/Scan
+//!  bulk           chunks over one stream of Concepts/Write, for those parts that load a node
 //!  report         Figure { median, spread, peer, ratio, bar }: as a table or as JSON
 //! ```
 //!
@@ -13,9 +15,11 @@
 //! changes with its neighbours. Nothing here decides whether a build passes.
 #![allow(clippy::disallowed_methods, reason = "measuring is what the real clock is for")]
 
+pub mod bulk;
 pub mod contribute;
 pub mod disk;
 pub mod engine_puts;
 pub mod knowledge;
 pub mod report;
+pub mod scan;
 pub mod start;

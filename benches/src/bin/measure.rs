@@ -9,10 +9,10 @@ use clap::{Parser, ValueEnum};
 use continuum_benches::{
     contribute, disk, engine_puts, knowledge,
     report::{Better, Figure, table},
-    start,
+    scan, start,
 };
 
-/// Measures engine, contributions, searches and starts, each beside its peer.
+/// Measures engine, contributions, searches, starts and the gRPC face, each beside its peer.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Form of the answer.
@@ -38,6 +38,7 @@ enum Part {
     Contribute,
     Knowledge,
     Start,
+    Scan,
 }
 
 fn main() -> ExitCode {
@@ -77,6 +78,9 @@ fn main() -> ExitCode {
     }
     if runs(Part::Start) {
         figures.extend(runtime.block_on(start::figures(repetitions)));
+    }
+    if runs(Part::Scan) {
+        figures.extend(runtime.block_on(scan::figures(repetitions)));
     }
     print(arguments.output, &figures, machine);
     ExitCode::SUCCESS

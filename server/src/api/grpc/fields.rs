@@ -24,6 +24,8 @@ pub(super) const PAGE_SIZE_MAX: u32 = 1_000;
 pub(super) const PAGE_SIZE_DEFAULT: u32 = 100;
 /// The most writes in one batch.
 pub(super) const BATCH_WRITES_MAX: usize = 1_000;
+/// The most keys that one call reads by name.
+pub(super) const KEYS_MAX: usize = 1_000;
 /// The most concepts in one message of a stream, and as many as are sent when no size is asked for.
 const MESSAGE_SIZE_MAX: u32 = 1_000;
 /// The longest life of a value: a thousand years, far inside the range of stamps.
@@ -57,6 +59,24 @@ pub(super) fn key(key: &str) -> Result<Vec<u8>, Refused> {
         "KEY_LENGTH",
         format!("must be 1 to {KEY_BYTES_MAX} bytes, was {}", key.len()),
     ))
+}
+
+/// Checks 1 to [`KEYS_MAX`] keys, each by the rule of [`key`].
+pub(super) fn keys(keys: &[String]) -> Result<(), Refused> {
+    match keys.len() {
+        0 => return Err(Refused::field("keys", "KEYS_EMPTY", "name at least one key")),
+        1..=KEYS_MAX => {}
+        count => {
+            let rule = format!("must be at most {KEYS_MAX}, was {count}: use several calls");
+            return Err(Refused::field("keys", "KEYS_MANY", rule));
+        }
+    }
+    let wrong = keys.iter().position(|key| !(1..=KEY_BYTES_MAX).contains(&key.len()));
+    wrong.map_or(Ok(()), |index| {
+        let bytes = keys[index].len();
+        let rule = format!("keys[{index}] must be 1 to {KEY_BYTES_MAX} bytes, was {bytes}");
+        Err(Refused::field("keys", "KEY_LENGTH", rule))
+    })
 }
 
 /// Checks the length alone: an empty prefix means all.

@@ -11,7 +11,7 @@
 //!
 //! | service | what |
 //! |---|---|
-//! | `continuum.v1.Concepts` | Put, Get, Delete, Batch, Write, List, Scan, Watch |
+//! | `continuum.v1.Concepts` | Put, Get, GetMany, Delete, Batch, Write, List, Scan, Watch |
 //! | `continuum.v1.Namespaces` | Create, Get, List, SetPolicy |
 //! | `grpc.health.v1.Health` | the node's readiness, for `""` and each service |
 //! | `grpc.reflection.v1` and `v1alpha` | all of the above, described |

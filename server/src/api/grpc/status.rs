@@ -11,6 +11,7 @@
 //! | the key's state forbids the write | `FAILED_PRECONDITION`, violation | after doing what it says |
 //! | the queue is full, a context is ahead | `UNAVAILABLE`, retry info | yes, nothing happened |
 //! | too many streams of a kind at once | `RESOURCE_EXHAUSTED`, retry info | yes |
+//! | the keys asked for hold more than one answer carries | `RESOURCE_EXHAUSTED`, field violation | with fewer keys |
 //! | the caller of a stream takes nothing | `ABORTED` | go on from what was received |
 //! | the node stops | `UNAVAILABLE` | go on from what was received, elsewhere or later |
 //! | the caller's deadline has passed | `DEADLINE_EXCEEDED` | reads at will; a write may have been carried out |
@@ -63,6 +64,10 @@ pub(super) enum Refused {
     NamespaceExists { name: String },
     #[error("the key {key:?} holds nothing in namespace {namespace:?}")]
     ConceptAbsent { namespace: String, key: String },
+    #[error(
+        "together the keys hold more than one answer carries: the first {fit} fit, ask for the rest by another call"
+    )]
+    AnswerTooLarge { fit: usize },
     #[error("namespaces with replication = consensus are not built yet: use mesh")]
     ConsensusUnbuilt,
     #[error(transparent)]
@@ -231,6 +236,10 @@ fn classify(refused: &Refused, message: &str) -> Row {
             }
             row
         }
+        Refused::AnswerTooLarge { .. } => Row {
+            code: Code::ResourceExhausted,
+            ..violation("ANSWER_TOO_LARGE", "keys", message)
+        },
         Refused::ConsensusUnbuilt => row(Code::Unimplemented, "CONSENSUS_UNBUILT"),
         Refused::Commit(error) => classify_commit(error, message),
         Refused::Store(store::Error { .. }) => row(Code::Internal, "STORE_FAILED"),

@@ -3,6 +3,7 @@
 mod batch;
 mod bulk;
 mod concepts;
+mod many;
 mod namespaces;
 mod node;
 mod refusals;
