@@ -13,6 +13,7 @@
 //! [`store`] is the seam under them; only `store::rocks` names RocksDB. The engine refuses to know about HTTP, gRPC,
 //! peers and tokens.
 
+pub mod backup;
 pub mod clock;
 pub mod commit;
 pub mod crdt;

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use wal::{Lsn, storage::Storage};
 
 use crate::{
-    clock::Clock,
+    backup,
+    clock::{Clock, Timestamp},
     commit::{
         Batch, Disk, Durability, GROUP_BYTES_MAX, Pending, RECORD_FRAMING_BYTES,
         applier::Progress,
@@ -37,6 +38,9 @@ pub const NODE_BYTES_MAX: usize = 256;
 
 /// The largest group the log takes: one batch of the largest size with its index rows.
 const LOG_GROUP_BYTES_MAX: u64 = 32 << 20;
+
+/// The folder of the log in a data directory.
+pub(crate) const LOG: &str = "log";
 
 /// What a segment needs besides one group.
 const SEGMENT_OVERHEAD_BYTES: u64 = 8 << 10;
@@ -89,6 +93,14 @@ impl Settings {
         self.log().validate().map_err(|error| error.to_string())
     }
 
+    pub(crate) fn database(&self, free_bytes: u64) -> rocks::Settings {
+        rocks::Settings {
+            block_cache_bytes: self.block_cache_bytes,
+            flush_log_bytes: self.flush_log_bytes,
+            free_bytes,
+        }
+    }
+
     pub(crate) fn log(&self) -> wal::Settings {
         let group = LOG_GROUP_BYTES_MAX.min(self.segment_bytes.saturating_sub(SEGMENT_OVERHEAD_BYTES));
         wal::Settings {
@@ -125,14 +137,11 @@ impl Environment {
         clock: Arc<dyn Clock>,
         entropy: fn() -> u64,
     ) -> Result<Environment, OpenError> {
-        let log = wal::storage::Disk::open(directory.join("log"))
-            .map_err(|error| OpenError::Refused(format!("{}: {error}", directory.join("log").display())))?;
-        let settings = rocks::Settings {
-            block_cache_bytes: settings.block_cache_bytes,
-            flush_log_bytes: settings.flush_log_bytes,
-            free_bytes: log.free_bytes().unwrap_or(u64::MAX),
-        };
-        let open = || rocks::Rocks::open(&directory.join("db"), &settings);
+        backup::refuse_unfinished(directory).map_err(OpenError::Refused)?;
+        let log = wal::storage::Disk::open(directory.join(LOG))
+            .map_err(|error| OpenError::Refused(format!("{}: {error}", directory.join(LOG).display())))?;
+        let settings = settings.database(log.free_bytes().unwrap_or(u64::MAX));
+        let open = || rocks::Rocks::open(&directory.join(backup::DATABASE), &settings);
         let store = match open() {
             // Opening writes a little. That a full disk has room for it again is worth more than the reserve.
             Err(error) if error.is_no_space() && log.remove(RESERVE).is_ok() => open()?,
@@ -181,6 +190,8 @@ struct Shared {
     identity: Identity,
     context_key: meta::ContextKey,
     disk: Arc<Mutex<Disk>>,
+    /// Held while a backup is made: one at a time.
+    backup: Mutex<()>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -253,6 +264,7 @@ impl Engine {
             identity,
             context_key,
             disk,
+            backup: Mutex::default(),
             threads,
         };
         Ok(Engine {
@@ -382,6 +394,16 @@ impl Engine {
     #[must_use]
     pub fn context_key(&self) -> &[u8; 32] {
         &self.shared.context_key.0
+    }
+
+    /// Makes `directory`, which must not be there, a backup: everything acknowledged before the call, and nothing that is not
+    /// in the synced log. Commits go on meanwhile. Blocks; one at a time.
+    ///
+    /// # Errors
+    /// [`backup::Error`]; the engine is as it was, and nothing of that name is left.
+    pub fn checkpoint(&self, directory: &Path, made_at: Timestamp) -> Result<backup::Manifest, backup::Error> {
+        let _alone = self.shared.backup.lock();
+        backup::checkpoint(&*self.shared.store, &self.shared.queue, directory, made_at)
     }
 
     /// Takes no more batches; those queued are still carried out. Whoever waits for room on a full disk is told at once, so

@@ -138,7 +138,8 @@ impl Catalog {
     pub(crate) fn locate(&self, lsn: Lsn) -> Result<Place, Error> {
         let segments = self.segments.lock();
         let oldest = segments.front().expect("an open log has a segment");
-        if lsn <= oldest.previous_last {
+        // LSNs skipped before the oldest segment stand for records that somebody holds, but not this log.
+        if lsn < oldest.first {
             return Err(Error::Retired {
                 wanted: lsn,
                 first: oldest.first,

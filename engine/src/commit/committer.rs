@@ -26,6 +26,7 @@ use super::{
     round::Outcome,
     space::Space,
     stop::Stop,
+    sync_first::{Entry, SyncFirst},
 };
 
 /// A buffered batch is synced this long after it was appended, at the latest.
@@ -158,6 +159,7 @@ impl Committer {
                 Work::Round(filling) => self.commit(filling)?,
                 Work::Late => self.sync_if_late()?,
                 Work::Flushed(flushed) => self.retire(flushed)?,
+                Work::SyncFirst(entry) => self.let_in(entry)?,
                 Work::Closed => break,
             }
             self.look_if_due()?;
@@ -278,7 +280,7 @@ impl Committer {
     }
 
     fn sync_or_schedule(&mut self, synced: bool) -> Result<(), String> {
-        if synced || self.flushing.is_some() {
+        if synced || self.flushing.is_some() || self.queue.is_sync_first() {
             return self.sync();
         }
         self.sync_by.get_or_insert_with(|| after(BUFFERED_SYNC));
@@ -403,6 +405,19 @@ impl Committer {
         self.flushing = Some(self.unflushed_bytes);
         self.unflushed_bytes = 0;
         self.order(Order::Flush)
+    }
+
+    /// From now on syncs everything before it is applied, for somebody who makes the store flush.
+    fn let_in(&mut self, entry: Entry) -> Result<(), String> {
+        let unflushed = self.to_be_flushed();
+        if self.store_is_full || !self.space.has_room_to_flush(unflushed) {
+            entry.answer(Err(self.space.no_room_to_flush(unflushed)));
+            return Ok(());
+        }
+        let granted = SyncFirst::granted(&self.queue);
+        self.sync()?;
+        entry.answer(Ok(granted));
+        Ok(())
     }
 
     fn retire(&mut self, Flushed(outcome): Flushed) -> Result<(), String> {

@@ -30,6 +30,7 @@ pub mod record;
 mod round;
 pub(crate) mod space;
 pub(crate) mod stop;
+pub(crate) mod sync_first;
 pub(crate) mod threads;
 
 pub use crate::crdt::{Rejected, Supersede};

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -14,6 +17,7 @@ use super::{
     gather::Gather,
     round::{Completion, Round},
     stop::Stop,
+    sync_first::Entry,
 };
 
 /// Batches in the order they came, to become one group.
@@ -30,6 +34,8 @@ pub(super) enum Work {
     Round(Filling),
     /// The flusher has come to an end.
     Flushed(Flushed),
+    /// Somebody wants everything synced before it is applied.
+    SyncFirst(Entry),
     /// The time given has passed.
     Late,
     /// The queue is closed and empty.
@@ -42,6 +48,8 @@ pub(crate) struct Queue {
     arrived: Condvar,
     bytes_max: usize,
     stop: Arc<Stop>,
+    /// How many want everything synced before it is applied.
+    sync_first: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -53,6 +61,7 @@ struct State {
     /// The committer sleeps until so many batches wait.
     wake_at: usize,
     flushed: Option<Flushed>,
+    entries: VecDeque<Entry>,
     /// Why no more batches are taken.
     closed: Option<String>,
     /// What every batch is answered for now.
@@ -66,6 +75,7 @@ impl Queue {
             arrived: Condvar::new(),
             bytes_max,
             stop,
+            sync_first: AtomicUsize::new(0),
         }
     }
 
@@ -124,6 +134,9 @@ impl Queue {
             if let Some(flushed) = state.flushed.take() {
                 return Work::Flushed(flushed);
             }
+            if let Some(entry) = state.entries.pop_front() {
+                return Work::SyncFirst(entry);
+            }
             if !state.rounds.is_empty() {
                 self.gather(&mut state, gather, deadline, unanswered);
                 if let Some(round) = state.rounds.pop_front() {
@@ -151,7 +164,8 @@ impl Queue {
         unanswered: &dyn Fn() -> usize,
     ) {
         let may_grow = |state: &State| {
-            state.rounds.len() == 1 && state.rounds[0].synced && state.closed.is_none() && state.flushed.is_none()
+            let is_asked_for = state.flushed.is_some() || !state.entries.is_empty();
+            state.rounds.len() == 1 && state.rounds[0].synced && state.closed.is_none() && !is_asked_for
         };
         if !may_grow(state) {
             return;
@@ -179,14 +193,46 @@ impl Queue {
         self.arrived.notify_one();
     }
 
+    /// Asks the committer to let somebody in; the reason when it takes no more of anything.
+    pub(super) fn enter(&self, entry: Entry) -> Result<(), String> {
+        let mut state = self.state.lock();
+        if let Some(reason) = &state.closed {
+            return Err(reason.clone());
+        }
+        state.entries.push_back(entry);
+        drop(state);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Whether everything must be synced before it is applied.
+    pub(super) fn is_sync_first(&self) -> bool {
+        self.sync_first.load(Ordering::Acquire) > 0
+    }
+
+    /// One more wants it so.
+    pub(super) fn begin_sync_first(&self) {
+        self.sync_first.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One less does.
+    pub(super) fn end_sync_first(&self) {
+        self.sync_first.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// Answers every further batch with `refusal`, or takes them again; those queued stay where they are.
     pub(super) fn refuse(&self, refusal: Option<CommitError>) {
         self.state.lock().refusal = refusal;
     }
 
     /// Whether it was closed.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().closed.is_some()
+    }
+
+    /// Why nothing more is done.
+    pub(super) fn reason_to_stop(&self) -> String {
+        self.stop.reason().unwrap_or_else(|| "it was closed".to_owned())
     }
 
     /// Takes no more batches; those queued are still carried out.
@@ -200,14 +246,14 @@ impl Queue {
 
     /// Takes no more batches and tells the callers of those queued that the engine has stopped.
     pub(crate) fn abandon(&self) {
-        let rounds = {
+        let waiting = {
             let mut state = self.state.lock();
             state.closed = self.stop.reason();
             state.bytes = 0;
             state.batches = 0;
-            std::mem::take(&mut state.rounds)
+            (std::mem::take(&mut state.rounds), std::mem::take(&mut state.entries))
         };
-        drop(rounds);
+        drop(waiting);
         self.arrived.notify_one();
     }
 

@@ -241,6 +241,15 @@ impl Space {
         has_room
     }
 
+    /// What to answer somebody who would make the store flush.
+    pub(super) fn no_room_to_flush(&self, unflushed: u64) -> CommitError {
+        CommitError::NoSpace {
+            free_bytes: self.storage.free_bytes().unwrap_or(0),
+            needed_bytes: self.store.flush_bytes(unflushed),
+            deletes: self.has_reserve,
+        }
+    }
+
     /// What others tell their callers while the store has failed for want of space.
     pub(super) fn room(&self, unflushed_max: u64) -> Room {
         Room {

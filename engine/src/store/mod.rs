@@ -5,6 +5,8 @@
 //!  Store  write, flush, get_durable    how it got there       committer, flusher, recovery
 //!         flush_bytes, compaction_bytes, resume_bytes, compact
 //!                                     what it takes of the disk by itself, and when it may
+//!         files                       its files, where it has any
+//!  Files  checkpoint, tables, rewrite                        backup, verify, compaction on demand
 //!
 //!  rocks::Rocks     the product: one column family each, RocksDB's own WAL off, atomic flush
 //!  memory::Memory   tests and simulation: what was not flushed is lost at a crash
@@ -14,7 +16,7 @@
 //! writes up to some flush and nothing of later ones. A store refuses to know what its keys mean, and it has no log:
 //! whoever writes keeps one.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 pub mod memory;
 pub mod rocks;
@@ -254,6 +256,43 @@ pub trait Store: View + Send + Sync + 'static {
     fn compact(&self, _when: Compactions) -> Result<(), Error> {
         Ok(())
     }
+    /// The files behind it; `None` for a store without any.
+    fn files(&self) -> Option<&dyn Files> {
+        None
+    }
+}
+
+/// Part of a family in a file of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The file, without its directory.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// The lowest key in it.
+    pub first: Vec<u8>,
+    /// The highest key in it.
+    pub last: Vec<u8>,
+}
+
+/// A store that lies in files. What is done here may flush, so the caller sees to it that everything written is in a
+/// synced log before.
+pub trait Files {
+    /// The directory they lie in.
+    fn directory(&self) -> &Path;
+    /// Makes `directory`, which must not exist, a store of its own: everything written before the call, all families at one
+    /// moment. Files are shared by hard links where the file system allows, else copied.
+    ///
+    /// # Errors
+    /// When nothing of that name was left behind.
+    fn checkpoint(&self, directory: &Path) -> Result<(), Error>;
+    /// The tables of a family, by their lowest keys.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    fn tables(&self, family: Family) -> Result<Vec<Table>, Error>;
+    /// Rewrites keys in `[from, to]` down to the lowest level, without what was deleted or overwritten.
+    fn rewrite(&self, family: Family, from: Option<&[u8]>, to: Option<&[u8]>);
 }
 
 /// The smallest key above every key that begins with `prefix`; `None` when there is no such key.

@@ -34,7 +34,12 @@ use rocksdb::{
     properties,
 };
 
-use super::{Change, Compactions, Error, Family, Store, View};
+use super::{Change, Compactions, Error, Family, Files, Store, View};
+
+mod files;
+mod reader;
+
+pub use reader::{Hidden, Reader};
 
 /// Numbers of the database.
 #[derive(Clone, Debug)]
@@ -261,20 +266,30 @@ impl View for Rocks {
         to: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), Error> {
-        let mut options = ReadOptions::default();
-        if let Some(to) = to {
-            options.set_iterate_upper_bound(to);
-        }
-        let mut iterator = self.database.raw_iterator_cf_opt(self.handle(family), options);
-        iterator.seek(from);
-        while let Some((key, value)) = iterator.item() {
-            if !visit(key, value) {
-                return Ok(());
-            }
-            iterator.next();
-        }
-        iterator.status().map_err(failed)
+        scan(&self.database, self.handle(family), from, to, visit)
     }
+}
+
+fn scan(
+    database: &DBWithThreadMode<SingleThreaded>,
+    family: &ColumnFamily,
+    from: &[u8],
+    to: Option<&[u8]>,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), Error> {
+    let mut options = ReadOptions::default();
+    if let Some(to) = to {
+        options.set_iterate_upper_bound(to);
+    }
+    let mut iterator = database.raw_iterator_cf_opt(family, options);
+    iterator.seek(from);
+    while let Some((key, value)) = iterator.item() {
+        if !visit(key, value) {
+            return Ok(());
+        }
+        iterator.next();
+    }
+    iterator.status().map_err(failed)
 }
 
 impl Store for Rocks {
@@ -356,5 +371,9 @@ impl Store for Rocks {
         }
         *now = when;
         Ok(())
+    }
+
+    fn files(&self) -> Option<&dyn Files> {
+        Some(self)
     }
 }

@@ -5,6 +5,7 @@
     reason = "a test may fail by panic, and drives a runtime of its own"
 )]
 
+mod backup;
 mod basics;
 mod conditions;
 mod faults;

@@ -353,6 +353,7 @@ fn not_started(error: &StartError) -> Failure {
         StartError::Bind { .. } => EX_UNAVAILABLE,
         StartError::Directory(directory::Error::Locked { .. }) => EX_TEMPFAIL,
         StartError::Directory(directory::Error::Another { .. }) => EX_CONFIG,
+        StartError::Directory(directory::Error::Unfinished(_)) => EX_DATAERR,
         StartError::Directory(directory::Error::Io { .. }) => EX_CANTCREAT,
         StartError::Engine { .. } | StartError::Limits(_) | StartError::Pool(_) => EX_DATAERR,
         StartError::Thread(_) => EX_OSERR,

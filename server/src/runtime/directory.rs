@@ -3,6 +3,7 @@
 //! ```text
 //!  DIR/LOCK      held while a process uses the directory; holds its process id
 //!  DIR/node-id   the node's name, one line
+//!  DIR/RESTORING there while a restore has not come to its end: nobody starts on it
 //!  DIR/log/      segments of the log
 //!  DIR/db/       the database
 //! ```
@@ -39,6 +40,9 @@ pub enum Error {
         /// Who wants it.
         given: String,
     },
+    /// A restore into it has not come to its end.
+    #[error("{0}")]
+    Unfinished(String),
     /// The system refused.
     #[error("cannot {action} {}: {source}{}", .path.display(), advice(.source))]
     Io {
@@ -73,8 +77,18 @@ impl Directory {
     /// Makes the directory when absent, and locks it.
     ///
     /// # Errors
-    /// When it cannot be made, is not writable, or another process holds it.
+    /// When it cannot be made, is not writable, another process holds it, or a restore into it was interrupted.
     pub fn open(path: &Path) -> Result<Directory, Error> {
+        let directory = Directory::lock(path)?;
+        engine::backup::refuse_unfinished(&directory.path).map_err(Error::Unfinished)?;
+        Ok(directory)
+    }
+
+    /// The same for whoever restores into it, or looks at what is there: an interrupted restore does not keep them out.
+    ///
+    /// # Errors
+    /// When it cannot be made, is not writable, or another process holds it.
+    pub fn lock(path: &Path) -> Result<Directory, Error> {
         let absent: Vec<&Path> = path.ancestors().skip(1).take_while(|above| !above.exists()).collect();
         fs::create_dir_all(path).map_err(failed("create the data directory", path))?;
         // A power cut must not take away what was just made, nor what a start cut short made: each stands in its parent.

@@ -16,8 +16,9 @@ use super::{File, Storage};
 /// A directory that holds a log. While it is open no second process can open it.
 pub struct Disk {
     path: PathBuf,
-    /// Open for syncing its entries, and locked.
+    /// Open for syncing its entries, and locked unless it is only read.
     directory: fs::File,
+    is_read_only: bool,
 }
 
 impl Disk {
@@ -38,7 +39,11 @@ impl Disk {
         }
         let directory = fs::File::open(&path)?;
         match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Disk { path, directory }),
+            Ok(()) => Ok(Disk {
+                path,
+                directory,
+                is_read_only: false,
+            }),
             Err(Errno::WOULDBLOCK) => Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
                 format!("the log in {} is in use by another process", path.display()),
@@ -46,10 +51,39 @@ impl Disk {
             Err(error) => Err(error.into()),
         }
     }
+
+    /// Opens a directory that is there for reading alone: nothing is created, written, removed or locked. Whoever reads
+    /// sees to it that nobody writes meanwhile, or expects to see half of it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn for_reading(path: impl Into<PathBuf>) -> io::Result<Disk> {
+        let path = path.into();
+        let directory = fs::File::open(&path)?;
+        if !directory.metadata()?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(Disk {
+            path,
+            directory,
+            is_read_only: true,
+        })
+    }
+
+    fn refuse_to_write(&self) -> io::Result<()> {
+        if self.is_read_only {
+            return Err(io::Error::new(
+                io::ErrorKind::ReadOnlyFilesystem,
+                format!("{} was opened for reading alone", self.path.display()),
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Storage for Disk {
     fn create(&self, name: &str, length: u64) -> io::Result<Box<dyn File>> {
+        self.refuse_to_write()?;
         let path = self.path.join(name);
         let file = fs::File::options()
             .read(true)
@@ -68,9 +102,9 @@ impl Storage for Disk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(
-            fs::File::options().read(true).write(true).open(self.path.join(name))?,
-        ))
+        let mut options = fs::File::options();
+        options.read(true).write(!self.is_read_only);
+        Ok(Box::new(options.open(self.path.join(name))?))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -83,6 +117,7 @@ impl Storage for Disk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.refuse_to_write()?;
         fs::remove_file(self.path.join(name))
     }
 

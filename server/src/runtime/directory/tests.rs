@@ -56,3 +56,14 @@ fn a_file_in_its_place_says_what_to_do() {
     let told = Directory::open(&path).unwrap_err().to_string();
     assert!(told.contains("--data-dir must name a directory"), "{told}");
 }
+
+#[test]
+fn half_a_restore_is_refused_to_all_but_who_restores() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("RESTORING"), "").unwrap();
+    let told = Directory::open(place.path()).unwrap_err().to_string();
+    assert!(told.contains("run the same restore again"), "{told}");
+    drop(Directory::lock(place.path()).unwrap());
+    fs::remove_file(place.path().join("RESTORING")).unwrap();
+    Directory::open(place.path()).unwrap();
+}
