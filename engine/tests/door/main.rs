@@ -12,5 +12,6 @@ mod following;
 mod node;
 mod opening;
 mod power_cut;
+mod requests;
 mod rocks;
 mod space;

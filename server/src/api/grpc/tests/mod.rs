@@ -6,6 +6,7 @@ mod concepts;
 mod namespaces;
 mod node;
 mod refusals;
+mod requests;
 mod reserved;
 mod scan;
 mod tokens;
