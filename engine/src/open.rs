@@ -14,7 +14,7 @@ use crate::{
         applier::Progress,
         committer::Parts,
         flusher,
-        merge::Merger,
+        merge::{Merger, Resumed},
         queue::Queue,
         space::{Marks, RESERVE, Space},
         stop::Stop,
@@ -221,7 +221,7 @@ impl Engine {
             ..
         } = environment;
         let actors = Arc::new(meta::actors(&*store)?);
-        let issued = meta::read(&*store, meta::ISSUED)?.unwrap_or_default();
+        let resumed = Resumed::read(&*store)?;
         let stop = Arc::new(Stop::new());
         let queue = Arc::new(Queue::new(settings.queue_bytes_max, Arc::clone(&stop)));
         let progress = Arc::new(Progress::new(log.handle(), applied));
@@ -238,7 +238,7 @@ impl Engine {
             Arc::clone(&actors),
             clock,
             identity.actor(),
-            issued,
+            resumed,
             record,
         );
         let parts = Parts {

@@ -29,7 +29,7 @@ use super::{
     render::Reader,
     status::Refused,
     token::{self, Key, Position, Subject},
-    writes::Draft,
+    writes::{Done, Draft, named},
 };
 use crate::runtime::tasks::{self, Stop};
 
@@ -134,7 +134,7 @@ impl Service {
         &self.shared.key
     }
 
-    fn state(&self, namespace: &Namespace, key: &[u8]) -> Result<State, Refused> {
+    pub(super) fn state(&self, namespace: &Namespace, key: &[u8]) -> Result<State, Refused> {
         Ok(self
             .shared
             .components
@@ -144,9 +144,7 @@ impl Service {
     }
 
     async fn put_checked(&self, request: PutRequest) -> Result<PutResponse, Refused> {
-        let mut draft = Draft::new(self, 1);
-        draft.put(request)?;
-        match draft.send().only().await? {
+        match Draft::of_put(self, request)?.send().only().await? {
             write_result::Result::Put(response) => Ok(response),
             write_result::Result::Delete(_) => Err(Refused::Confused),
         }
@@ -189,23 +187,21 @@ impl Service {
     }
 
     async fn delete_checked(&self, request: DeleteRequest) -> Result<DeleteResponse, Refused> {
-        let mut draft = Draft::new(self, 1);
-        draft.delete(request)?;
-        match draft.send().only().await? {
+        match Draft::of_delete(self, request)?.send().only().await? {
             write_result::Result::Delete(response) => Ok(response),
             write_result::Result::Put(_) => Err(Refused::Confused),
         }
     }
 
-    async fn batch_checked(&self, request: BatchRequest) -> Result<BatchResponse, Refused> {
+    async fn batch_checked(&self, mut request: BatchRequest) -> Result<BatchResponse, Refused> {
         // Up to 4 MiB of JSON are parsed: beside the workers that answer everybody else.
         let service = self.clone();
-        let sent = tasks::blocking(move || Draft::of(&service, request.writes).map(Draft::send)).await;
-        let results = sent.ok_or(Refused::Confused)??.results().await?;
-        Ok(BatchResponse {
-            results,
-            replayed: false,
-        })
+        let draft = move || {
+            let name = named(&mut request)?;
+            Draft::of(&service, name, request.writes).map(Draft::send)
+        };
+        let Done { results, replayed } = tasks::blocking(draft).await.ok_or(Refused::Confused)??.done().await?;
+        Ok(BatchResponse { results, replayed })
     }
 
     fn list_checked(&self, request: &ListRequest) -> Result<ListResponse, Refused> {

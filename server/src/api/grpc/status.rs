@@ -3,6 +3,7 @@
 //! | what happened | code | retry? |
 //! |---|---|---|
 //! | a field breaks its rule, a token is forged, foreign or old | `INVALID_ARGUMENT`, field violation | after correcting |
+//! | another write was carried out under the `request_id` | `INVALID_ARGUMENT`, field violation | under a fresh one |
 //! | reserved namespace | `PERMISSION_DENIED` | never |
 //! | no such namespace or key | `NOT_FOUND`, resource | after creating |
 //! | the name is taken | `ALREADY_EXISTS`, resource | no |
@@ -269,6 +270,7 @@ fn classify_commit(error: &CommitError, message: &str) -> Row {
         CommitError::NoSpace { .. } => retry(Code::ResourceExhausted, "DISK_NEARLY_FULL", RETRY_SPACE),
         CommitError::Rejected { reason, .. } => classify_rejected(reason, message),
         CommitError::Unexpected { .. } => precondition("CONDITION_FAILED", "key", message),
+        CommitError::RequestReused => violation("REQUEST_ID_REUSED", "request_id", message),
         CommitError::TooLarge { .. } => violation("BATCH_TOO_LARGE", "writes", message),
         CommitError::Invalid(_) => row(Code::Internal, "BATCH_INVALID"),
         CommitError::Stopped(_) => row(Code::Unavailable, "ENGINE_STOPPED"),

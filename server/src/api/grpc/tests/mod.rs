@@ -7,6 +7,7 @@ mod many;
 mod namespaces;
 mod node;
 mod refusals;
+mod requests;
 mod reserved;
 mod scan;
 mod tokens;
