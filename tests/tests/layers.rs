@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  tests, benches      may name everything below
-//!  server              engine, wal, proto
+//!  admin               client, and for a node's files engine and wal
+//!  server   client     server: engine, wal, proto; client: proto
 //!  engine              wal
 //!  wal   proto         nobody of ours
 //! ```
@@ -27,7 +28,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "continuum-tests",
-        &["continuum-engine", "continuum-wal", "continuum-proto"],
+        &[
+            "continuum-engine",
+            "continuum-wal",
+            "continuum-proto",
+            "continuum-client",
+        ],
+    ),
+    ("continuum-client", &["continuum-proto"]),
+    (
+        "continuum-admin",
+        &["continuum-client", "continuum-engine", "continuum-wal"],
     ),
     (
         "continuum-benches",

@@ -1,0 +1,95 @@
+//! What a verb runs with: which cluster, how long, how it is shown, and whether it may destroy.
+
+use client::{Client, Settings};
+
+use crate::{
+    command::{Caution, ENDPOINT_VARIABLE, Options},
+    contexts::Contexts,
+    error::{Code, Failure},
+    output::Output,
+};
+
+/// Where a node serves that was started with no configuration.
+const ENDPOINT_DEFAULT: &str = "127.0.0.1:7000";
+/// Times that every endpoint is tried before it is said that none can be reached: people wait for it.
+const UNREACHABLE_ROUNDS_MAX: u32 = 3;
+
+/// What a verb runs with.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    options: Options,
+    /// Where data and words go.
+    pub(crate) output: Output,
+}
+
+/// The nodes to ask, and who named them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) named_by: String,
+}
+
+impl Session {
+    /// What `--endpoint` named on this command line.
+    pub(crate) fn endpoints_given(&self) -> &[String] {
+        &self.options.endpoint
+    }
+
+    pub(crate) fn new(options: Options, output: Output) -> Session {
+        Session { options, output }
+    }
+
+    /// The nodes to ask: `--endpoint`, `--context`, the variable, the context in use, the default.
+    pub(crate) fn cluster(&self) -> Result<Cluster, Failure> {
+        let cluster = |endpoints: Vec<String>, named_by: String| Cluster { endpoints, named_by };
+        if !self.options.endpoint.is_empty() {
+            return Ok(cluster(self.options.endpoint.clone(), "--endpoint".to_owned()));
+        }
+        let variable = std::env::var(ENDPOINT_VARIABLE).unwrap_or_default();
+        if self.options.context.is_none() && !variable.is_empty() {
+            let endpoints = variable.split(',').map(|endpoint| endpoint.trim().to_owned());
+            return Ok(cluster(endpoints.collect(), ENDPOINT_VARIABLE.to_owned()));
+        }
+        let contexts = Contexts::load()?;
+        match self.options.context.as_ref().or(contexts.current.as_ref()) {
+            Some(name) => {
+                let endpoints = contexts.get(name)?.endpoints.clone();
+                Ok(cluster(endpoints, format!("context {name}")))
+            }
+            None => Ok(cluster(vec![ENDPOINT_DEFAULT.to_owned()], "default".to_owned())),
+        }
+    }
+
+    /// A client of the cluster; nothing is connected yet.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let Cluster { endpoints, named_by } = self.cluster()?;
+        let settings = Settings {
+            endpoints,
+            call_timeout: self.options.timeout,
+            unreachable_rounds_max: UNREACHABLE_ROUNDS_MAX,
+            ..Settings::default()
+        };
+        Client::connect(settings).map_err(|error| {
+            Failure::new(Code::Config, format!("{error} ({named_by})")).next("name a node as HOST:PORT, db1:7000 say")
+        })
+    }
+
+    /// Whether to do `what`, which destroys: told `--yes`, or asked at the terminal. False for `--dry-run`.
+    pub(crate) fn may(&self, caution: Caution, what: &str) -> Result<bool, Failure> {
+        if caution.dry_run {
+            self.output.say(&format!("would {what}; nothing was changed"));
+            return Ok(false);
+        }
+        if caution.yes {
+            return Ok(true);
+        }
+        match self.output.ask(&format!("{what}?"))? {
+            Some(true) => Ok(true),
+            Some(false) => Err(Failure::new(Code::No, "not confirmed: nothing was changed")),
+            None => Err(Failure::usage(format!(
+                "there is no terminal to ask whether to {what}: nothing was changed"
+            ))
+            .next("add --yes, or --dry-run to see what would be done")),
+        }
+    }
+}

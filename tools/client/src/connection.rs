@@ -1,0 +1,175 @@
+//! One multiplexed HTTP/2 connection for each endpoint, opened when it is first needed, and the tries of a call over them.
+//!
+//! ```text
+//!   call ──► endpoint in use ──► node
+//!    ▲            │ cannot be reached, broke
+//!    │            ▼
+//!    └── wait ◄── Tries: again? where? ──► the failure, once there is no more to be tried or no more time
+//! ```
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    Settings,
+    error::Error,
+    retry::{Next, Repeat, Tries},
+};
+
+/// The largest answer that is taken, in bytes: a batch of large concepts that are returned.
+pub(crate) const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// The endpoints, and which of them is in use.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    settings: Settings,
+    nodes: Vec<Node>,
+    in_use: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Node {
+    name: String,
+    channel: Channel,
+}
+
+/// Where a call may be made, and by when it must be done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// At this endpoint only.
+    pub(crate) place: Option<usize>,
+    /// All tries together.
+    pub(crate) time: Duration,
+    /// Whether the node is told the deadline: of a stream it would be one for the whole of it.
+    pub(crate) tell: bool,
+    /// Whether it is tried as long as there is time, however often.
+    pub(crate) patient: bool,
+}
+
+impl Connection {
+    /// # Errors
+    /// When the settings do not fit together. Nothing is connected yet.
+    pub(crate) fn new(settings: Settings) -> Result<Connection, Error> {
+        settings.validate()?;
+        let node = |name: &String| {
+            let endpoint = uri(name)?
+                // Of a call with little time something must be left to say what is wrong.
+                .connect_timeout(settings.connect_timeout.min(settings.call_timeout / 2))
+                .http2_keep_alive_interval(settings.keepalive_interval)
+                .keep_alive_timeout(settings.keepalive_timeout)
+                .keep_alive_while_idle(true)
+                .tcp_nodelay(true);
+            Ok(Node {
+                name: name.clone(),
+                channel: endpoint.connect_lazy(),
+            })
+        };
+        Ok(Connection {
+            nodes: settings.endpoints.iter().map(node).collect::<Result<_, Error>>()?,
+            in_use: AtomicUsize::new(0),
+            settings,
+        })
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Makes a call, again and again if it may be, until its deadline.
+    pub(crate) async fn call<Q: Clone, A, F>(
+        &self,
+        repeat: Repeat,
+        request: Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<A, Error>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let bounds = Bounds {
+            place: None,
+            time: self.settings.call_timeout,
+            tell: true,
+            patient: false,
+        };
+        let (answer, _) = self.call_within(bounds, repeat, request, send).await?;
+        Ok(answer)
+    }
+
+    /// The same within given bounds; also says which endpoint answered.
+    pub(crate) async fn call_within<Q: Clone, A, F>(
+        &self,
+        bounds: Bounds,
+        repeat: Repeat,
+        request: Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<(A, usize), Error>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let deadline = Instant::now() + bounds.time;
+        let mut tries = Tries::new(&self.settings, repeat, &bounds);
+        let mut place = bounds.place.unwrap_or_else(|| self.in_use.load(Ordering::Relaxed));
+        let mut last: Option<Error> = None;
+        loop {
+            let node = &self.nodes[place];
+            let mut one = Request::new(request.clone());
+            if bounds.tell {
+                one.set_timeout(deadline.saturating_duration_since(Instant::now()));
+            }
+            let error = match timeout_at(deadline, send(node.channel.clone(), one)).await {
+                Ok(Ok(answer)) => {
+                    self.in_use.store(place, Ordering::Relaxed);
+                    return Ok((answer.into_inner(), place));
+                }
+                Ok(Err(status)) => Error::from(status).at(&node.name),
+                Err(_) => Error::out_of_time(bounds.time, last.as_ref()),
+            };
+            let perhaps = last.as_ref().is_some_and(Error::is_perhaps);
+            let error = match repeat {
+                Repeat::Reads => error.reading(),
+                Repeat::Safe | Repeat::Never => error.perhaps_earlier(perhaps),
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match tries.next(&error, left, rand::random()) {
+                Next::Stop => return Err(error),
+                Next::Again { wait, elsewhere } => {
+                    if elsewhere {
+                        place = (place + 1) % self.nodes.len();
+                    }
+                    last = Some(error);
+                    sleep(wait).await;
+                }
+            }
+        }
+    }
+}
+
+/// `HOST:PORT` or `http://HOST:PORT`.
+pub(crate) fn uri(endpoint: &str) -> Result<Endpoint, Error> {
+    let wrong = |why: &str| Error::settings(format!("the endpoint `{endpoint}` {why}: expected HOST:PORT"));
+    let address = match endpoint.split_once("://") {
+        None => endpoint,
+        Some(("http", rest)) => rest.trim_end_matches('/'),
+        Some(("https", _)) => return Err(wrong("asks for TLS, which nodes do not serve yet")),
+        Some(_) => return Err(wrong("has a scheme that is not http")),
+    };
+    let port = address.rsplit_once(':').and_then(|(host, port)| {
+        let host_is_one = !host.is_empty() && (!host.contains(':') || (host.starts_with('[') && host.ends_with(']')));
+        host_is_one.then(|| port.parse::<u16>().ok()).flatten()
+    });
+    if port.is_none() || address.contains(['/', '@', '?', '#', ' ']) {
+        return Err(wrong("has no host, or no port, or more than that"));
+    }
+    Endpoint::from_shared(format!("http://{address}")).map_err(|error| wrong(&format!("is no address ({error})")))
+}
+
+#[cfg(test)]
+mod tests;
