@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
 use continuum_benches::{
-    contribute, disk, engine_puts, knowledge,
+    contribute, disk, engine_puts, knowledge, redis,
     report::{Better, Figure, table},
     scan, start,
 };
@@ -39,12 +39,19 @@ enum Part {
     Knowledge,
     Start,
     Scan,
+    Redis,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runs = |part| arguments.only.is_none_or(|only| only == part);
     let repetitions = usize::from(arguments.repetitions);
+    if runs(Part::Redis)
+        && let Err(what) = redis::check()
+    {
+        eprintln!("measure: {what}");
+        return ExitCode::FAILURE;
+    }
     let mut figures = match disk::figures() {
         Ok(figures) => figures,
         Err(error) => {
@@ -81,6 +88,9 @@ fn main() -> ExitCode {
     }
     if runs(Part::Scan) {
         figures.extend(runtime.block_on(scan::figures(repetitions)));
+    }
+    if runs(Part::Redis) {
+        figures.extend(runtime.block_on(redis::figures(repetitions)));
     }
     print(arguments.output, &figures, machine);
     ExitCode::SUCCESS
