@@ -18,7 +18,7 @@ use std::{ops::Range, sync::Arc};
 use super::{Batch, CommitError, Condition, Effect, Expected, Mutation, Receipt, Replayed, record, round::Outcome};
 use crate::{
     clock::{Clock, Hybrid, Stamp, Timestamp},
-    crdt::{Dot, Join as _, Operation, State, Supersede},
+    crdt::{Dot, Join as _, Operation, Rejected, State, Supersede},
     identity::Actor,
     keyspace::{NamespaceId, actors::Actors, codec, concept_index, concepts, dots, meta},
     store::{self, Change, Family, Store, View, Write},
@@ -303,7 +303,9 @@ impl Merger {
                     read += effect.state.stored_bytes();
                     effects.push(effect);
                 }
-                Mutation::Join { namespace, key, state } => self.join(&concept_key(*namespace, key)?, state, now)?,
+                Mutation::Join { namespace, key, state } => {
+                    self.join(index, &concept_key(*namespace, key)?, state, now)?
+                }
                 Mutation::Apply(writes) => writes.iter().try_for_each(|write| self.apply(write))?,
                 Mutation::Forget { through } => self.forget(*through)?,
             }
@@ -380,11 +382,17 @@ impl Merger {
         Ok(Effect { before, state })
     }
 
-    fn join(&mut self, key: &Arc<[u8]>, received: &State, now: Timestamp) -> Result<(), CommitError> {
+    fn join(&mut self, index: usize, key: &Arc<[u8]>, received: &State, now: Timestamp) -> Result<(), CommitError> {
         if !received.is_sound() {
             return Err(CommitError::Invalid(
                 "a received state has an entry outside of its context".to_owned(),
             ));
+        }
+        // Taken in, it would have this node give the same dots out once more.
+        let counter = received.context.counter(&self.actor);
+        if counter > self.counter {
+            let reason = Rejected::DotSeen { counter };
+            return Err(CommitError::Rejected { index, reason });
         }
         let current = self.current(key)?;
         let is_new = current.is_none();

@@ -227,7 +227,7 @@ pub(super) fn operation(
 }
 
 /// Strict JSON of at most 64 KiB and 64 levels.
-fn concept(field: &'static str, text: &str) -> Result<serde_json::Value, Refused> {
+pub(super) fn concept(field: &'static str, text: &str) -> Result<serde_json::Value, Refused> {
     if text.len() > VALUE_BYTES_MAX {
         let rule = format!("must be at most {VALUE_BYTES_MAX} bytes of JSON, was {}", text.len());
         return Err(Refused::field(field, "JSON_SIZE", rule));

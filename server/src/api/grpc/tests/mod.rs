@@ -1,5 +1,6 @@
 //! Real calls over a real channel on loopback, against a real engine in a temporary directory.
 
+mod admin;
 mod batch;
 mod bulk;
 mod concepts;
