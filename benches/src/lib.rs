@@ -6,6 +6,9 @@
 //!    contribute   the WordNet pool through the HTTP route of a real continuumd
 //!    knowledge    a seeded mix of searches over that pool
 //!    start        opening after a clean stop and after kill -9, idle memory
+//!    scan         a bulk write over gRPC, and everything read back by Concepts/Scan
+//!    redis        the gRPC face beside Redis: writes, reads, reads of many
+//!  bulk           chunks over one stream of Concepts/Write, for those parts that load a node
 //!  report         Figure { median, spread, peer, ratio, bar }: as a table or as JSON
 //! ```
 //!
@@ -13,9 +16,12 @@
 //! changes with its neighbours. Nothing here decides whether a build passes.
 #![allow(clippy::disallowed_methods, reason = "measuring is what the real clock is for")]
 
+pub mod bulk;
 pub mod contribute;
 pub mod disk;
 pub mod engine_puts;
 pub mod knowledge;
+pub mod redis;
 pub mod report;
+pub mod scan;
 pub mod start;

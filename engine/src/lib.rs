@@ -29,7 +29,8 @@ mod open;
 mod recovery;
 
 pub use commit::{
-    Batch, CommitError, Condition, Disk, Durability, Effect, Expected, Mutation, Pending, Receipt, Supersede,
+    Batch, CommitError, Condition, Disk, Durability, Effect, Expected, Mutation, Pending, Receipt, Replayed, Request,
+    Supersede,
 };
 pub use follow::{FollowError, Followed, Follower};
 pub use open::{Engine, Environment, NODE_BYTES_MAX, OpenError, Settings};

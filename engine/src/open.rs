@@ -14,7 +14,7 @@ use crate::{
         applier::Progress,
         committer::Parts,
         flusher,
-        merge::Merger,
+        merge::{Merger, Resumed},
         queue::Queue,
         space::{Marks, RESERVE, Space},
         stop::Stop,
@@ -221,7 +221,7 @@ impl Engine {
             ..
         } = environment;
         let actors = Arc::new(meta::actors(&*store)?);
-        let issued = meta::read(&*store, meta::ISSUED)?.unwrap_or_default();
+        let resumed = Resumed::read(&*store)?;
         let stop = Arc::new(Stop::new());
         let queue = Arc::new(Queue::new(settings.queue_bytes_max, Arc::clone(&stop)));
         let progress = Arc::new(Progress::new(log.handle(), applied));
@@ -238,7 +238,7 @@ impl Engine {
             Arc::clone(&actors),
             clock,
             identity.actor(),
-            issued,
+            resumed,
             record,
         );
         let parts = Parts {
@@ -358,6 +358,30 @@ impl Engine {
     #[must_use]
     pub fn followers(&self) -> Vec<(String, Lsn)> {
         self.shared.progress.log().consumers()
+    }
+
+    /// What the log takes of the disk, and the first record that is still in it.
+    ///
+    /// # Errors
+    /// When a file cannot be looked at.
+    pub fn log_extent(&self) -> Result<(wal::Extent, Lsn), store::Error> {
+        let log = self.shared.progress.log();
+        let extent = log.extent().map_err(|error| store::Error(error.to_string()))?;
+        Ok((extent, log.first()))
+    }
+
+    /// Keys and bytes of a family in its files: about what it holds, for overwritten and deleted keys are counted too and what
+    /// was not flushed yet is not.
+    ///
+    /// # Errors
+    /// When the files cannot be listed.
+    pub fn family_extent(&self, family: Family) -> Result<(u64, u64), store::Error> {
+        let Some(files) = self.shared.store.files() else {
+            return Ok((0, 0));
+        };
+        let tables = files.tables(family)?;
+        let sum = |(entries, bytes), table: &store::Table| (entries + table.entries, bytes + table.bytes);
+        Ok(tables.iter().fold((0, 0), sum))
     }
 
     /// Why the engine stopped by itself, once it has: the process must then exit and be started again.

@@ -1,7 +1,7 @@
 //! The wire interface `continuum.v1`: .proto files and the code generated from them.
 //!
 //! ```text
-//!  continuum/v1/concepts.proto      Concepts    Put  Get  Delete  Batch  Write  List  Scan  Watch
+//!  continuum/v1/concepts.proto      Concepts    Put  Get  GetMany  Delete  Batch  Write  List  Scan  Watch
 //!  continuum/v1/namespaces.proto    Namespaces  Create  Get  List  SetPolicy
 //!  continuum/v1/admin.proto         Admin       Status  Compact  snapshots  Backup  Verify  log level  states and pool in and out
 //! ```

@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -211,4 +212,40 @@ impl Handle {
     pub fn first(&self) -> Lsn {
         self.catalog.first()
     }
+
+    /// What the log takes of the disk.
+    ///
+    /// # Errors
+    /// When a file cannot be looked at.
+    pub fn extent(&self) -> io::Result<Extent> {
+        let numbers: Vec<u64> = self
+            .catalog
+            .segments
+            .lock()
+            .iter()
+            .map(|segment| segment.number)
+            .collect();
+        let mut extent = Extent::default();
+        for number in numbers {
+            match self.catalog.storage.open(&segment::file_name(number)) {
+                Ok(file) => {
+                    extent.segments += 1;
+                    extent.bytes += file.length()?;
+                }
+                // Retired since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(extent)
+    }
+}
+
+/// What a log takes of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Files.
+    pub segments: u32,
+    /// Bytes allocated for them.
+    pub bytes: u64,
 }

@@ -40,7 +40,7 @@ mod settings;
 pub mod storage;
 mod window;
 
-pub use catalog::Handle;
+pub use catalog::{Extent, Handle};
 pub use consumers::Consumer;
 pub use error::{Damage, Error};
 pub use group::{GROUP_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Record};

@@ -7,12 +7,12 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
 use continuum_benches::{
-    contribute, disk, engine_puts, knowledge,
+    contribute, disk, engine_puts, knowledge, redis,
     report::{Better, Figure, table},
-    start,
+    scan, start,
 };
 
-/// Measures engine, contributions, searches and starts, each beside its peer.
+/// Measures engine, contributions, searches, starts and the gRPC face, each beside its peer.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Form of the answer.
@@ -38,12 +38,20 @@ enum Part {
     Contribute,
     Knowledge,
     Start,
+    Scan,
+    Redis,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runs = |part| arguments.only.is_none_or(|only| only == part);
     let repetitions = usize::from(arguments.repetitions);
+    if runs(Part::Redis)
+        && let Err(what) = redis::check()
+    {
+        eprintln!("measure: {what}");
+        return ExitCode::FAILURE;
+    }
     let mut figures = match disk::figures() {
         Ok(figures) => figures,
         Err(error) => {
@@ -77,6 +85,12 @@ fn main() -> ExitCode {
     }
     if runs(Part::Start) {
         figures.extend(runtime.block_on(start::figures(repetitions)));
+    }
+    if runs(Part::Scan) {
+        figures.extend(runtime.block_on(scan::figures(repetitions)));
+    }
+    if runs(Part::Redis) {
+        figures.extend(runtime.block_on(redis::figures(repetitions)));
     }
     print(arguments.output, &figures, machine);
     ExitCode::SUCCESS

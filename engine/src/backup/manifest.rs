@@ -5,10 +5,12 @@
 //!    "files": [ { "path": "db/000012.sst", "bytes": 67108864, "sha256": "<64 hex>" }, … ] }          sorted by path
 //! ```
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use wal::Lsn;
 
-use super::{DATABASE, MANIFEST, sums};
+use super::{DATABASE, Error, MANIFEST, sums, verify};
 use crate::clock::Timestamp;
 
 /// The format this build writes and reads.
@@ -83,6 +85,14 @@ impl Manifest {
         let mut json = serde_json::to_string_pretty(&written).expect("strings and numbers are JSON");
         json.push('\n');
         json
+    }
+
+    /// Reads the manifest of a backup and holds it against its own sum; the files are not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::NotABackup`], [`Error::Io`].
+    pub fn read(directory: &Path) -> Result<Manifest, Error> {
+        verify::manifest(directory)
     }
 
     /// Reads a manifest.

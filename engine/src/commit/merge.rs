@@ -8,22 +8,22 @@
 //!  write_local or join ──► concepts row, dots rows, index row when the key is new ──► record, appended to one buffer
 //! ```
 //!
-//! A refused batch leaves no trace: states, actor numbers, the dot counter and the buffer go back to where they were.
+//! A refused batch leaves no trace: states, rows, actor numbers, the dot counter and the buffer go back to where they were.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    ops::Range,
-    sync::Arc,
-};
+mod requests;
+mod unapplied;
 
-use super::{Batch, CommitError, Condition, Effect, Expected, Mutation, Receipt, record, round::Outcome};
+use std::{ops::Range, sync::Arc};
+
+use super::{Batch, CommitError, Condition, Effect, Expected, Mutation, Receipt, Replayed, record, round::Outcome};
 use crate::{
     clock::{Clock, Hybrid, Stamp, Timestamp},
-    crdt::{Dot, Join as _, Operation, State, Supersede},
+    crdt::{Dot, Join as _, Operation, Rejected, State, Supersede},
     identity::Actor,
     keyspace::{NamespaceId, actors::Actors, codec, concept_index, concepts, dots, meta},
-    store::{Change, Family, Store, Write},
+    store::{self, Change, Family, Store, View, Write},
 };
+use unapplied::Unapplied;
 
 /// Which batches may be written while the disk is what it is.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,29 @@ pub(super) enum Admission {
     },
 }
 
+impl Admission {
+    fn check(self, batch: &Batch) -> Result<(), CommitError> {
+        let no_space = |free_bytes, needed_bytes, deletes| CommitError::NoSpace {
+            free_bytes,
+            needed_bytes,
+            deletes,
+        };
+        match self {
+            Admission::All => Ok(()),
+            Admission::Nothing => Err(CommitError::Busy),
+            Admission::OnlyDeletes { .. } if batch.only_deletes() => Ok(()),
+            Admission::OnlyDeletes {
+                free_bytes,
+                needed_bytes,
+            } => Err(no_space(free_bytes, needed_bytes, true)),
+            Admission::NoSpace {
+                free_bytes,
+                needed_bytes,
+            } => Err(no_space(free_bytes, needed_bytes, false)),
+        }
+    }
+}
+
 /// One group, ready for the log.
 pub(super) struct Merged {
     /// All records, one after the other.
@@ -55,15 +78,28 @@ pub(super) struct Merged {
 struct Draft {
     /// Records of the group up to and including this batch's.
     records: usize,
-    effects: Vec<Effect>,
+    done: Done,
+}
+
+/// What became of a batch that was not refused.
+enum Done {
+    Now(Vec<Effect>),
+    Before(meta::requests::Carried),
 }
 
 impl Merged {
     /// What each caller gets, given the LSN before the group's first record.
     pub(super) fn outcomes(&mut self, before: wal::Lsn) -> Vec<Outcome> {
-        let receipt = |draft: Draft| Receipt {
-            lsn: wal::Lsn(before.0 + draft.records as u64),
-            effects: draft.effects,
+        let receipt = |draft: Draft| {
+            let (effects, replayed) = match draft.done {
+                Done::Now(effects) => (effects, None),
+                Done::Before(carried) => (Vec::new(), Some(Replayed(carried))),
+            };
+            Receipt {
+                lsn: wal::Lsn(before.0 + draft.records as u64),
+                effects,
+                replayed,
+            }
         };
         self.drafts.drain(..).map(|draft| draft.map(receipt)).collect()
     }
@@ -93,6 +129,10 @@ pub(crate) struct Merger {
     counter: u64,
     /// What the log holds of `counter` and `hybrid`.
     issued: meta::Issued,
+    /// Which requests are remembered, the running batch's included.
+    requests: meta::requests::Head,
+    /// How many at most.
+    requests_max: u64,
     pending: Pending,
     buffer: Vec<u8>,
     value: Vec<u8>,
@@ -100,24 +140,21 @@ pub(crate) struct Merger {
     record_bytes_max: usize,
 }
 
-/// States that groups not yet applied have written.
+/// What groups not yet applied have written.
 #[derive(Default)]
 struct Pending {
-    states: HashMap<Arc<[u8]>, Written, xxhash_rust::xxh3::Xxh3DefaultBuilder>,
-    /// Keys by the group that wrote them, so that they can be let go.
-    groups: VecDeque<(u64, Vec<Arc<[u8]>>)>,
-    /// What the running batch has replaced.
-    undo: Vec<(Arc<[u8]>, Option<Written>)>,
+    /// By the key in family `concepts`.
+    states: Unapplied<Arc<State>>,
+    /// Rows of family `meta` that are read again; `None` is a deleted one.
+    rows: Unapplied<Option<Vec<u8>>>,
 }
-
-/// A state and the group that wrote it.
-type Written = (u64, Arc<State>);
 
 /// Where a batch began, to go back to.
 struct Mark {
     buffer: usize,
     actors: usize,
     counter: u64,
+    requests: meta::requests::Head,
 }
 
 impl Merger {
@@ -126,9 +163,10 @@ impl Merger {
         actors: Arc<Actors>,
         clock: Arc<dyn Clock>,
         actor: Actor,
-        issued: meta::Issued,
+        resumed: Resumed,
         record_bytes_max: usize,
     ) -> Merger {
+        let Resumed { issued, requests } = resumed;
         Merger {
             store,
             actors,
@@ -137,6 +175,8 @@ impl Merger {
             hybrid: Hybrid::resume(issued.stamp),
             counter: issued.counter,
             issued,
+            requests,
+            requests_max: meta::requests::TOTAL_MAX,
             pending: Pending::default(),
             buffer: Vec::new(),
             value: Vec::new(),
@@ -155,6 +195,7 @@ impl Merger {
         self.actors.truncate(before.actors);
         self.counter = before.issued.counter;
         self.issued = before.issued;
+        self.requests = before.requests;
     }
 
     /// Where the merger stands, to roll back to.
@@ -162,6 +203,7 @@ impl Merger {
         Before {
             actors: self.actors.len(),
             issued: self.issued,
+            requests: self.requests,
         }
     }
 
@@ -171,9 +213,8 @@ impl Merger {
         let now = self.clock.now();
         let mut records = Vec::with_capacity(batches.len());
         let mut drafts = Vec::with_capacity(batches.len());
-        self.pending
-            .groups
-            .push_back((group, Vec::with_capacity(batches.len())));
+        let requests = self.requests;
+        self.pending.begin(group);
         for batch in batches {
             if self.buffer.len() >= bytes_max {
                 break;
@@ -182,9 +223,10 @@ impl Merger {
                 buffer: self.buffer.len(),
                 actors: self.actors.len(),
                 counter: self.counter,
+                requests: self.requests,
             };
             match self.batch(batch, admission, now) {
-                Ok(effects) => {
+                Ok(done) => {
                     self.pending.keep();
                     if self.buffer.len() > mark.buffer + 1 {
                         records.push(mark.buffer..self.buffer.len());
@@ -193,7 +235,7 @@ impl Merger {
                     }
                     drafts.push(Ok(Draft {
                         records: records.len(),
-                        effects,
+                        done,
                     }));
                 }
                 Err(error) => {
@@ -201,12 +243,14 @@ impl Merger {
                     self.buffer.truncate(mark.buffer);
                     self.actors.truncate(mark.actors);
                     self.counter = mark.counter;
+                    self.requests = mark.requests;
                     drafts.push(Err(error));
                 }
             }
         }
         if let Some(last) = records.last_mut() {
             self.note_issued();
+            self.note_requests(requests);
             last.end = self.buffer.len();
         }
         Merged {
@@ -223,45 +267,25 @@ impl Merger {
             stamp: self.hybrid.last(),
         };
         if issued != self.issued {
-            let value = codec::encode(&issued);
-            record::push(
-                Change {
-                    family: Family::Meta,
-                    key: meta::ISSUED,
-                    value: Some(&value),
-                },
-                &mut self.buffer,
-            );
+            self.push_meta(meta::ISSUED, Some(&codec::encode(&issued)));
             self.issued = issued;
         }
     }
 
-    fn batch(&mut self, batch: &Batch, admission: Admission, now: Timestamp) -> Result<Vec<Effect>, CommitError> {
-        match admission {
-            Admission::All => {}
-            Admission::Nothing => return Err(CommitError::Busy),
-            Admission::OnlyDeletes { .. } if batch.only_deletes() => {}
-            Admission::OnlyDeletes {
-                free_bytes,
-                needed_bytes,
-            } => {
-                return Err(CommitError::NoSpace {
-                    free_bytes,
-                    needed_bytes,
-                    deletes: true,
-                });
-            }
-            Admission::NoSpace {
-                free_bytes,
-                needed_bytes,
-            } => {
-                return Err(CommitError::NoSpace {
-                    free_bytes,
-                    needed_bytes,
-                    deletes: false,
-                });
-            }
+    /// The same for the requests that are remembered.
+    fn note_requests(&mut self, before: meta::requests::Head) {
+        if self.requests != before {
+            self.push_meta(meta::requests::HEAD, Some(&codec::encode(&self.requests)));
         }
+    }
+
+    fn batch(&mut self, batch: &Batch, admission: Admission, now: Timestamp) -> Result<Done, CommitError> {
+        if let Some(request) = &batch.request
+            && let Some(carried) = self.recall(request, now)?
+        {
+            return Ok(Done::Before(carried));
+        }
+        admission.check(batch)?;
         let mut read = self.compare(&batch.conditions, now)?;
         let start = self.buffer.len();
         record::begin(&mut self.buffer);
@@ -279,8 +303,11 @@ impl Merger {
                     read += effect.state.stored_bytes();
                     effects.push(effect);
                 }
-                Mutation::Join { namespace, key, state } => self.join(&concept_key(*namespace, key)?, state, now)?,
+                Mutation::Join { namespace, key, state } => {
+                    self.join(index, &concept_key(*namespace, key)?, state, now)?
+                }
                 Mutation::Apply(writes) => writes.iter().try_for_each(|write| self.apply(write))?,
+                Mutation::Forget { through } => self.forget(*through)?,
             }
             // Looked at as it grows: a thousand small changes of one large set would be a gigabyte before the log refused it,
             // and a thousand that change nothing are as much work, and as long an answer.
@@ -290,7 +317,10 @@ impl Merger {
                 });
             }
         }
-        Ok(effects)
+        if let Some(request) = &batch.request {
+            self.remember(request, &effects, now)?;
+        }
+        Ok(Done::Now(effects))
     }
 
     /// Holds what callers expect against what is there now, pending writes included; returns the bytes of state looked at.
@@ -352,11 +382,17 @@ impl Merger {
         Ok(Effect { before, state })
     }
 
-    fn join(&mut self, key: &Arc<[u8]>, received: &State, now: Timestamp) -> Result<(), CommitError> {
+    fn join(&mut self, index: usize, key: &Arc<[u8]>, received: &State, now: Timestamp) -> Result<(), CommitError> {
         if !received.is_sound() {
             return Err(CommitError::Invalid(
                 "a received state has an entry outside of its context".to_owned(),
             ));
+        }
+        // Taken in, it would have this node give the same dots out once more.
+        let counter = received.context.counter(&self.actor);
+        if counter > self.counter {
+            let reason = Rejected::DotSeen { counter };
+            return Err(CommitError::Rejected { index, reason });
         }
         let current = self.current(key)?;
         let is_new = current.is_none();
@@ -413,7 +449,7 @@ impl Merger {
     }
 
     fn current(&self, key: &[u8]) -> Result<Option<Arc<State>>, CommitError> {
-        if let Some((_, state)) = self.pending.states.get(key) {
+        if let Some(state) = self.pending.states.get(key) {
             return Ok(Some(Arc::clone(state)));
         }
         let unreadable = |error: &dyn std::fmt::Display| {
@@ -462,7 +498,7 @@ impl Merger {
                 &mut self.buffer,
             );
         }
-        self.pending.put(key, state);
+        self.pending.states.put(key, state);
     }
 
     fn put_dot(&mut self, actor: u32, counter: u64, concept: &[u8]) {
@@ -488,16 +524,35 @@ impl Merger {
         let (number, is_new) = self.actors.intern(actor);
         if is_new {
             let (key, value) = meta::actor_row(number, actor);
-            record::push(
-                Change {
-                    family: Family::Meta,
-                    key: &key,
-                    value: Some(&value),
-                },
-                &mut self.buffer,
-            );
+            self.push_meta(&key, Some(&value));
         }
         number
+    }
+
+    /// A row of `meta` that the merger reads again.
+    fn put_meta(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        self.push_meta(&key, value.as_deref());
+        self.pending.rows.put(&key.into(), value);
+    }
+
+    fn push_meta(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let family = Family::Meta;
+        record::push(Change { family, key, value }, &mut self.buffer);
+    }
+}
+
+/// Where an earlier life left off, as the store has it.
+pub(crate) struct Resumed {
+    pub(crate) issued: meta::Issued,
+    pub(crate) requests: meta::requests::Head,
+}
+
+impl Resumed {
+    pub(crate) fn read(view: &dyn View) -> Result<Resumed, store::Error> {
+        Ok(Resumed {
+            issued: meta::read(view, meta::ISSUED)?.unwrap_or_default(),
+            requests: meta::read(view, meta::requests::HEAD)?.unwrap_or_default(),
+        })
     }
 }
 
@@ -505,6 +560,7 @@ impl Merger {
 pub(super) struct Before {
     actors: usize,
     issued: meta::Issued,
+    requests: meta::requests::Head,
 }
 
 fn concept_key(namespace: NamespaceId, key: &[u8]) -> Result<Arc<[u8]>, CommitError> {
@@ -518,33 +574,23 @@ fn concept_key(namespace: NamespaceId, key: &[u8]) -> Result<Arc<[u8]>, CommitEr
 }
 
 impl Pending {
-    fn put(&mut self, key: &Arc<[u8]>, state: Arc<State>) {
-        let (group, keys) = self.groups.back_mut().expect("a group is begun before its batches");
-        keys.push(Arc::clone(key));
-        let replaced = self.states.insert(Arc::clone(key), (*group, state));
-        self.undo.push((Arc::clone(key), replaced));
+    fn begin(&mut self, group: u64) {
+        self.states.begin(group);
+        self.rows.begin(group);
     }
 
     fn keep(&mut self) {
-        self.undo.clear();
+        self.states.keep();
+        self.rows.keep();
     }
 
     fn undo(&mut self) {
-        while let Some((key, replaced)) = self.undo.pop() {
-            match replaced {
-                Some(state) => self.states.insert(key, state),
-                None => self.states.remove(&key),
-            };
-        }
+        self.states.undo();
+        self.rows.undo();
     }
 
     fn settle(&mut self, applied: u64) {
-        while let Some((_, keys)) = self.groups.pop_front_if(|(group, _)| *group <= applied) {
-            for key in keys {
-                if self.states.get(&key).is_some_and(|(group, _)| *group <= applied) {
-                    self.states.remove(&key);
-                }
-            }
-        }
+        self.states.settle(applied);
+        self.rows.settle(applied);
     }
 }

@@ -12,13 +12,18 @@
 //!
 //! Invariants: a batch is one record of the log and is applied whole or not at all; what a caller is told is synced
 //! (unless it asked for [`Durability::Buffered`]) and visible; LSNs, dots and stamps only rise; after a failed write or
-//! sync nothing more is acknowledged. The door refuses to know why a batch is written, and it never waits for a reader.
+//! sync nothing more is acknowledged; a batch with a request id is carried out once. The door refuses to know why a batch is
+//! written, and it never waits for a reader.
 
 use std::sync::Arc;
 
 use wal::Lsn;
 
-use crate::{crdt, keyspace::NamespaceId, store::Write};
+use crate::{
+    crdt,
+    keyspace::{NamespaceId, meta::requests::Carried},
+    store::Write,
+};
 
 pub(crate) mod applier;
 pub(crate) mod committer;
@@ -49,11 +54,23 @@ pub const GROUP_BYTES_MAX: usize = 1 << 20;
 /// What one caller wants changed, atomically: compare, then write.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
+    /// Makes a retry safe: present when the caller may send the batch again.
+    pub request: Option<Request>,
     /// All compared with the state before the batch, in the place where it is written. One that does not hold: nothing
     /// happens.
     pub conditions: Vec<Condition>,
     /// Carried out in order; each sees what those before it did, also to its own key.
     pub mutations: Vec<Mutation>,
+}
+
+/// The name of a batch. Under one name a batch is carried out once in 24 hours; of 1,048,576 of them in less, the oldest are
+/// forgotten earlier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// At most [`crate::keyspace::meta::requests::ID_BYTES_MAX`] bytes; one space for the whole node.
+    pub id: String,
+    /// Digest of what was asked: another batch under the same id is refused.
+    pub body: [u8; 16],
 }
 
 /// What must hold of one key for a batch to be written.
@@ -101,6 +118,11 @@ pub enum Mutation {
     },
     /// What `ledger::apply` decided: whole values of raft-owned families only.
     Apply(Vec<Write>),
+    /// The requests up to this place need not be remembered any more; at most 1,024 at once.
+    Forget {
+        /// The last of them, see [`crate::keyspace::meta::requests`].
+        through: u64,
+    },
 }
 
 impl Batch {
@@ -114,6 +136,7 @@ impl Batch {
     #[must_use]
     pub fn of(mutations: Vec<Mutation>) -> Batch {
         Batch {
+            request: None,
             conditions: Vec::new(),
             mutations,
         }
@@ -123,7 +146,10 @@ impl Batch {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let compared = |condition: &Condition| condition.key.len() + Mutation::OVERHEAD_BYTES;
-        self.conditions.iter().map(compared).sum::<usize>() + self.mutations.iter().map(Mutation::bytes).sum::<usize>()
+        let request = |request: &Request| request.id.len() + Mutation::OVERHEAD_BYTES;
+        self.request.as_ref().map_or(0, request)
+            + self.conditions.iter().map(compared).sum::<usize>()
+            + self.mutations.iter().map(Mutation::bytes).sum::<usize>()
     }
 
     /// Whether it only takes away, so that it may draw on the reserve of a full disk.
@@ -145,6 +171,7 @@ impl Mutation {
                 .iter()
                 .map(|write| write.key.len() + write.value.as_ref().map_or(0, Vec::len) + Mutation::OVERHEAD_BYTES)
                 .sum(),
+            Mutation::Forget { .. } => 0,
         };
         bytes + Mutation::OVERHEAD_BYTES
     }
@@ -159,6 +186,7 @@ impl Mutation {
                 operation: crdt::Operation::Change { add, .. },
                 ..
             } => add.is_empty(),
+            Mutation::Forget { .. } => true,
             Mutation::Local { .. } | Mutation::Join { .. } | Mutation::Apply(_) => false,
         }
     }
@@ -187,8 +215,22 @@ pub enum Durability {
 pub struct Receipt {
     /// The record that holds the batch; for a batch that changed nothing, the last record before it.
     pub lsn: Lsn,
-    /// One for each `Local` mutation, in order.
+    /// One for each `Local` mutation, in order; none of a batch that was carried out before.
     pub effects: Vec<Effect>,
+    /// Set when the batch had been carried out before, under its request id: nothing was done this time.
+    pub replayed: Option<Replayed>,
+}
+
+/// What a batch did when it was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replayed(pub(crate) Carried);
+
+impl Replayed {
+    /// Whether the `Local` mutation at `index`, counted among these alone, took something away then.
+    #[must_use]
+    pub fn took_away(&self, index: usize) -> bool {
+        self.0.took_away(index)
+    }
 }
 
 /// What one `Local` mutation did.
@@ -245,6 +287,11 @@ pub enum CommitError {
         /// How the key was found.
         found: Arc<crdt::State>,
     },
+    /// Nothing happened; under this request id another batch was carried out.
+    #[error(
+        "another write was carried out under this id: draw a fresh one for each write, and keep it for its retries"
+    )]
+    RequestReused,
     /// Nothing happened; what the batch would leave in the log is too large. A small operation writes its whole key.
     #[error("the batch would write over {bytes_max} bytes, for each operation writes its whole key: write it in parts")]
     TooLarge {

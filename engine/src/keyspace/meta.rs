@@ -8,7 +8,10 @@
 //!  "issued"                  last dot counter and last stamp given out          in the last record of each group that gave any
 //!  "applied_lsn"             last record of the log that is in the store, u64   with every write to the store, never in the log
 //!  "actor/" ‖ number u32 BE  node name, incarnation                             in the batch that first names the actor
+//!  "request/", "asked/", "requests"                                             see [`requests`]
 //! ```
+
+pub mod requests;
 
 use serde::{Deserialize, Serialize};
 use wal::Lsn;

@@ -273,6 +273,8 @@ pub struct Table {
     pub first: Vec<u8>,
     /// The highest key in it.
     pub last: Vec<u8>,
+    /// Keys in it, overwritten and deleted ones included.
+    pub entries: u64,
 }
 
 /// A store that lies in files. What is done here may flush, so the caller sees to it that everything written is in a

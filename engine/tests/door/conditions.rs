@@ -16,7 +16,7 @@ fn on(key: &str, expected: Expected, mutations: Vec<Mutation>) -> Batch {
     };
     Batch {
         conditions: vec![condition],
-        mutations,
+        ..Batch::of(mutations)
     }
 }
 

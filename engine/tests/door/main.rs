@@ -13,5 +13,6 @@ mod following;
 mod node;
 mod opening;
 mod power_cut;
+mod requests;
 mod rocks;
 mod space;

@@ -24,6 +24,7 @@ use crate::{
         listener,
         tasks::{self, Stop},
     },
+    snapshots::Snapshots,
 };
 
 impl Node {
@@ -52,7 +53,20 @@ impl Node {
             &metrics,
         )?;
         health.pass(CHECK_SEQUENCER);
+        let snapshots = {
+            let (path, engine, clock) = (directory.path().to_owned(), engine.clone(), Arc::clone(&clock));
+            let opened = tasks::blocking(move || Snapshots::open(&path, engine, clock)).await;
+            opened.ok_or_else(|| std::io::Error::other("opening the snapshots panicked"))??
+        };
+        let about = grpc::admin::About {
+            name: name.clone(),
+            grpc_address,
+            http_address,
+            data_directory: directory.path().to_owned(),
+            started_at: clock.now(),
+        };
         let rows = Rows {
+            snapshots,
             contribution: Contribution::new(
                 engine.clone(),
                 sequencer.clone(),
@@ -71,7 +85,7 @@ impl Node {
         let (background_stopper, background_stop) = tasks::stop();
         let search = rows.follow_pool(background_stop.clone())?;
         let (faces_stopper, faces_stop) = tasks::stop();
-        let (faces, grpc_health) = rows.serve(grpc, http, settings, &faces_stop);
+        let (faces, grpc_health) = rows.serve(grpc, http, about, settings, &faces_stop);
         rows.health.pass(CHECK_SERVING);
         grpc::set_ready(&grpc_health, rows.health.ready().passes()).await;
         let background = rows.watch(grpc_health, &background_stop);
@@ -109,6 +123,7 @@ struct Rows {
     clock: Arc<dyn Clock>,
     health: Health,
     metrics: Metrics,
+    snapshots: Snapshots,
 }
 
 impl Rows {
@@ -152,17 +167,25 @@ impl Rows {
         &self,
         grpc: TcpListener,
         http: TcpListener,
+        about: grpc::admin::About,
         settings: &config::Settings,
         stop: &Stop,
     ) -> (Vec<Task<()>>, HealthReporter) {
-        let grpc::Face { routes, health } = grpc::routes(grpc::Components {
+        let components = grpc::Components {
             engine: self.engine.clone(),
             sequencer: self.sequencer.clone(),
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             settings: grpc_settings(settings),
             stop: stop.clone(),
-        });
+        };
+        let operations = grpc::admin::Operations {
+            about,
+            health: self.health.clone(),
+            contribution: self.contribution.clone(),
+            snapshots: self.snapshots.clone(),
+        };
+        let grpc::Face { routes, health } = grpc::routes(components, operations);
         let site = http::Face::new(
             self.contribution.clone(),
             Arc::clone(&self.clock),
@@ -194,6 +217,7 @@ impl Rows {
             clock,
             health,
             metrics,
+            snapshots,
         } = self;
         metrics.sample_with(watch::numbers(engine.clone(), contribution.search().clone(), metrics));
         let (usage, usage_stop) = (contribution.clone(), stop.clone());
@@ -214,6 +238,7 @@ impl Rows {
             )),
             tasks::spawn(watch::over_grpc(health.clone(), grpc_health, stop.clone())),
             tasks::spawn(watch::over_samples(metrics.clone(), stop.clone())),
+            tasks::spawn(watch::over_cuts(snapshots.clone(), stop.clone())),
             tasks::spawn(async move { usage.flush_usage(usage_stop).await }),
         ]
     }

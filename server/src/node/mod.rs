@@ -30,6 +30,7 @@ use crate::{
         tasks::{self, Stopper},
         time::{SystemClock, within},
     },
+    snapshots,
 };
 
 /// The engine works.
@@ -90,6 +91,9 @@ pub enum StartError {
     /// The pool cannot be read.
     #[error("cannot read the pool: {0}")]
     Pool(contribution::Error),
+    /// The snapshots beside the data cannot be looked through.
+    #[error(transparent)]
+    Snapshots(#[from] snapshots::Error),
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),

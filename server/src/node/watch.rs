@@ -12,7 +12,13 @@ use crate::{
     consensus::Sequencer,
     contribution::search::Search,
     metrics::{self as counts, Metrics},
-    runtime::{health::Health, process, tasks::Stop, time::sleep},
+    runtime::{
+        health::Health,
+        process,
+        tasks::{self, Stop},
+        time::sleep,
+    },
+    snapshots::Snapshots,
 };
 
 /// How often samples are folded: a busy node collects some ten thousand in this time.
@@ -147,6 +153,23 @@ pub(super) async fn over_samples(metrics: Metrics, stop: Stop) {
         tokio::select! {
             () = sleep(FOLD_INTERVAL) => {}
             () = stop.given() => {}
+        }
+    }
+}
+
+/// How often cuts that backups broke off from are looked at.
+const CUTS_INTERVAL: Duration = Duration::from_mins(5);
+
+/// Removes what backups that broke off long ago were made of, until `stop`.
+pub(super) async fn over_cuts(snapshots: Snapshots, stop: Stop) {
+    while !stop.is_given() {
+        tokio::select! {
+            () = sleep(CUTS_INTERVAL) => {}
+            () = stop.given() => return,
+        }
+        let snapshots = snapshots.clone();
+        if let Some(Err(error)) = tasks::blocking(move || snapshots.sweep()).await {
+            tracing::warn!(%error, "the leftovers of a backup cannot be removed");
         }
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn tables(database: &DBWithThreadMode<SingleThreaded>, family: Family
         bytes: file.size as u64,
         first: file.start_key.unwrap_or_default(),
         last: file.end_key.unwrap_or_default(),
+        entries: file.num_entries,
     });
     let mut tables: Vec<Table> = tables.collect();
     tables.sort_by(|left, right| left.first.cmp(&right.first));

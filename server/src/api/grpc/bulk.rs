@@ -15,15 +15,15 @@ use std::{
     time::Duration,
 };
 
-use engine::CommitError;
-use proto::v1::{WriteRequest, WriteResponse, WriteResult, Written, write_response::Outcome};
+use engine::{CommitError, Receipt};
+use proto::v1::{WriteRequest, WriteResponse, Written, write_response::Outcome};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 use super::{
     concepts::Service,
     status::{self, Refused},
-    writes::{Answers, Draft, Sent},
+    writes::{Answers, Done, Draft, Sent, named},
 };
 use crate::runtime::{tasks, time};
 
@@ -64,6 +64,8 @@ enum UnderWay {
         answers: Answers,
         with_results: bool,
     },
+    /// Carried out before: its keys are read for the results.
+    Replayed(Boxed<Result<Done, Refused>>),
     Refused(Refused),
 }
 
@@ -102,11 +104,15 @@ impl Acknowledgements {
             Poll::Pending => return false,
             Poll::Ready(None) => self.end = Some(Ok(())),
             Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
-            Poll::Ready(Some(Ok(chunk))) => {
+            Poll::Ready(Some(Ok(mut chunk))) => {
                 let service = self.service.clone();
-                let check = move || Draft::of(&service, chunk.writes).map(Draft::send);
+                let with_results = chunk.return_results;
+                let check = move || {
+                    let name = named(&mut chunk)?;
+                    Draft::of(&service, name, chunk.writes).map(Draft::send)
+                };
                 self.checking = Some(Checking {
-                    with_results: chunk.return_results,
+                    with_results,
                     sent: Box::pin(tasks::blocking(check)),
                 });
             }
@@ -136,24 +142,59 @@ impl Acknowledgements {
 
     /// What became of the first chunk under way.
     fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Written, Refused>>> {
-        let done = match self.under_way.front_mut() {
-            None => return Poll::Ready(None),
-            Some(UnderWay::Refused(_)) => None,
-            Some(UnderWay::Sent { pending, .. }) => match Pin::new(pending).poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(done) => Some(done),
-            },
+        loop {
+            let written = match self.under_way.front_mut() {
+                None => return Poll::Ready(None),
+                Some(UnderWay::Sent { pending, .. }) => {
+                    let Poll::Ready(done) = Pin::new(pending).poll(context) else {
+                        return Poll::Pending;
+                    };
+                    match self.answer(done) {
+                        Some(written) => written,
+                        None => continue,
+                    }
+                }
+                Some(UnderWay::Replayed(read)) => {
+                    let Poll::Ready(done) = read.as_mut().poll(context) else {
+                        return Poll::Pending;
+                    };
+                    self.under_way.pop_front();
+                    done.map(|done| written(done.results.len(), done))
+                }
+                Some(UnderWay::Refused(_)) => match self.under_way.pop_front() {
+                    Some(UnderWay::Refused(refused)) => Err(refused),
+                    _ => Err(Refused::Confused),
+                },
+            };
+            return Poll::Ready(Some(written));
+        }
+    }
+
+    /// Takes the first chunk, which is done, from those under way; `None` when its keys have to be read first.
+    fn answer(&mut self, done: Result<Receipt, CommitError>) -> Option<Result<Written, Refused>> {
+        let Some(UnderWay::Sent {
+            answers, with_results, ..
+        }) = self.under_way.pop_front()
+        else {
+            return Some(Err(Refused::Confused));
         };
-        Poll::Ready(match (self.under_way.pop_front(), done) {
-            (
-                Some(UnderWay::Sent {
-                    answers, with_results, ..
-                }),
-                Some(done),
-            ) => Some(answers.of(done).map(|results| written(results, with_results))),
-            (Some(UnderWay::Refused(refused)), _) => Some(Err(refused)),
-            _ => None,
-        })
+        let receipt = match done {
+            Ok(receipt) => receipt,
+            Err(error) => return Some(Err(answers.refused(error))),
+        };
+        let writes = answers.writes();
+        match receipt.replayed {
+            Some(replayed) if with_results => {
+                let read = UnderWay::Replayed(Box::pin(answers.again(replayed)));
+                self.under_way.push_front(read);
+                None
+            }
+            None if with_results => Some(answers.now(&receipt).map(|done| written(writes, done))),
+            replayed => {
+                let (results, replayed) = (Vec::new(), replayed.is_some());
+                Some(Ok(written(writes, Done { results, replayed })))
+            }
+        }
     }
 
     /// The acknowledgement of the next chunk, or what ends the stream.
@@ -183,11 +224,11 @@ impl Acknowledgements {
     }
 }
 
-fn written(results: Vec<WriteResult>, with_results: bool) -> Written {
+fn written(writes: usize, done: Done) -> Written {
     Written {
-        writes: u32::try_from(results.len()).unwrap_or(u32::MAX),
-        results: if with_results { results } else { Vec::new() },
-        replayed: false,
+        writes: u32::try_from(writes).unwrap_or(u32::MAX),
+        results: done.results,
+        replayed: done.replayed,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `continuum.v1.Concepts`: Put, Get, Delete, Batch, List; the streams are in modules of their own.
+//! `continuum.v1.Concepts`: Put, Get, GetMany, Delete, Batch, List; the streams are in modules of their own.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use engine::{
 };
 use prost::Message;
 use proto::v1::{
-    BatchRequest, BatchResponse, Concept, DeleteRequest, DeleteResponse, GetRequest, GetResponse, ListRequest,
-    ListResponse, PutRequest, PutResponse, ScanRequest, ScanResponse, WatchRequest, WatchResponse, WriteRequest,
-    concepts_server::Concepts, write_result,
+    BatchRequest, BatchResponse, Concept, DeleteRequest, DeleteResponse, GetManyRequest, GetManyResponse,
+    GetManyResult, GetRequest, GetResponse, ListRequest, ListResponse, PutRequest, PutResponse, ScanRequest,
+    ScanResponse, WatchRequest, WatchResponse, WriteRequest, concepts_server::Concepts, write_result,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
@@ -29,7 +29,7 @@ use super::{
     render::Reader,
     status::Refused,
     token::{self, Key, Position, Subject},
-    writes::Draft,
+    writes::{Done, Draft, named},
 };
 use crate::runtime::tasks::{self, Stop};
 
@@ -37,6 +37,9 @@ use crate::runtime::tasks::{self, Stop};
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// A page ends once so many keys were looked at, deleted and expired ones included.
 const PAGE_KEYS_EXAMINED_MAX: usize = 10_000;
+
+/// The largest answer to a call for several keys: with room for its head inside the 4 MiB that clients accept by default.
+const ANSWER_BYTES_MAX: usize = 3_500 * 1024;
 
 /// The service; clones share engine and sequencer.
 #[derive(Clone)]
@@ -131,7 +134,7 @@ impl Service {
         &self.shared.key
     }
 
-    fn state(&self, namespace: &Namespace, key: &[u8]) -> Result<State, Refused> {
+    pub(super) fn state(&self, namespace: &Namespace, key: &[u8]) -> Result<State, Refused> {
         Ok(self
             .shared
             .components
@@ -141,9 +144,7 @@ impl Service {
     }
 
     async fn put_checked(&self, request: PutRequest) -> Result<PutResponse, Refused> {
-        let mut draft = Draft::new(self, 1);
-        draft.put(request)?;
-        match draft.send().only().await? {
+        match Draft::of_put(self, request)?.send().only().await? {
             write_result::Result::Put(response) => Ok(response),
             write_result::Result::Delete(_) => Err(Refused::Confused),
         }
@@ -162,24 +163,45 @@ impl Service {
         }
     }
 
+    fn get_many_checked(&self, request: &GetManyRequest) -> Result<GetManyResponse, Refused> {
+        let namespace = self.namespace(&request.namespace)?;
+        fields::keys(&request.keys)?;
+        let reader = Reader {
+            with_contexts: !request.omit_contexts,
+            ..self.reader(&namespace)
+        };
+        let mut results = Vec::with_capacity(request.keys.len());
+        let mut bytes = 0;
+        for key in &request.keys {
+            let state = self.state(&namespace, key.as_bytes())?;
+            let concept = reader.concept(key.as_bytes(), &state);
+            let result = GetManyResult { concept };
+            // With its tag and length.
+            bytes += 1 + prost::length_delimiter_len(result.encoded_len()) + result.encoded_len();
+            if bytes > ANSWER_BYTES_MAX {
+                return Err(Refused::AnswerTooLarge { fit: results.len() });
+            }
+            results.push(result);
+        }
+        Ok(GetManyResponse { results })
+    }
+
     async fn delete_checked(&self, request: DeleteRequest) -> Result<DeleteResponse, Refused> {
-        let mut draft = Draft::new(self, 1);
-        draft.delete(request)?;
-        match draft.send().only().await? {
+        match Draft::of_delete(self, request)?.send().only().await? {
             write_result::Result::Delete(response) => Ok(response),
             write_result::Result::Put(_) => Err(Refused::Confused),
         }
     }
 
-    async fn batch_checked(&self, request: BatchRequest) -> Result<BatchResponse, Refused> {
+    async fn batch_checked(&self, mut request: BatchRequest) -> Result<BatchResponse, Refused> {
         // Up to 4 MiB of JSON are parsed: beside the workers that answer everybody else.
         let service = self.clone();
-        let sent = tasks::blocking(move || Draft::of(&service, request.writes).map(Draft::send)).await;
-        let results = sent.ok_or(Refused::Confused)??.results().await?;
-        Ok(BatchResponse {
-            results,
-            replayed: false,
-        })
+        let draft = move || {
+            let name = named(&mut request)?;
+            Draft::of(&service, name, request.writes).map(Draft::send)
+        };
+        let Done { results, replayed } = tasks::blocking(draft).await.ok_or(Refused::Confused)??.done().await?;
+        Ok(BatchResponse { results, replayed })
     }
 
     fn list_checked(&self, request: &ListRequest) -> Result<ListResponse, Refused> {
@@ -256,6 +278,13 @@ impl Concepts for Service {
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         Ok(Response::new(self.get_checked(request.into_inner())?))
+    }
+
+    async fn get_many(&self, request: Request<GetManyRequest>) -> Result<Response<GetManyResponse>, Status> {
+        // A thousand keys, each perhaps read from the disk: beside the workers that answer everybody else.
+        let service = self.clone();
+        let answer = tasks::blocking(move || service.get_many_checked(request.get_ref())).await;
+        Ok(Response::new(answer.ok_or(Refused::Confused)??))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {

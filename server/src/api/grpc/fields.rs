@@ -24,6 +24,10 @@ pub(super) const PAGE_SIZE_MAX: u32 = 1_000;
 pub(super) const PAGE_SIZE_DEFAULT: u32 = 100;
 /// The most writes in one batch.
 pub(super) const BATCH_WRITES_MAX: usize = 1_000;
+/// The most keys that one call reads by name.
+pub(super) const KEYS_MAX: usize = 1_000;
+/// The shortest and the longest request id, in bytes: a UUID fits, and what is easily drawn twice does not.
+const REQUEST_ID_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 /// The most concepts in one message of a stream, and as many as are sent when no size is asked for.
 const MESSAGE_SIZE_MAX: u32 = 1_000;
 /// The longest life of a value: a thousand years, far inside the range of stamps.
@@ -59,6 +63,24 @@ pub(super) fn key(key: &str) -> Result<Vec<u8>, Refused> {
     ))
 }
 
+/// Checks 1 to [`KEYS_MAX`] keys, each by the rule of [`key`].
+pub(super) fn keys(keys: &[String]) -> Result<(), Refused> {
+    match keys.len() {
+        0 => return Err(Refused::field("keys", "KEYS_EMPTY", "name at least one key")),
+        1..=KEYS_MAX => {}
+        count => {
+            let rule = format!("must be at most {KEYS_MAX}, was {count}: use several calls");
+            return Err(Refused::field("keys", "KEYS_MANY", rule));
+        }
+    }
+    let wrong = keys.iter().position(|key| !(1..=KEY_BYTES_MAX).contains(&key.len()));
+    wrong.map_or(Ok(()), |index| {
+        let bytes = keys[index].len();
+        let rule = format!("keys[{index}] must be 1 to {KEY_BYTES_MAX} bytes, was {bytes}");
+        Err(Refused::field("keys", "KEY_LENGTH", rule))
+    })
+}
+
 /// Checks the length alone: an empty prefix means all.
 pub(super) fn prefix(prefix: &str) -> Result<&[u8], Refused> {
     if prefix.len() <= KEY_BYTES_MAX {
@@ -82,6 +104,35 @@ pub(super) fn batch_size(writes: usize) -> Result<(), Refused> {
             format!("must be at most {BATCH_WRITES_MAX}, was {writes}: use several batches"),
         )),
     }
+}
+
+/// Checks 16 to 64 bytes of ASCII without control characters.
+pub(super) fn request_id(id: &str) -> Result<(), Refused> {
+    let plain = id.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if plain && REQUEST_ID_BYTES.contains(&id.len()) {
+        return Ok(());
+    }
+    let (shortest, longest) = REQUEST_ID_BYTES.into_inner();
+    Err(Refused::field(
+        "request_id",
+        "REQUEST_ID_INVALID",
+        format!(
+            "must be {shortest} to {longest} bytes of ASCII without control characters, was {} bytes: draw a UUID for each write",
+            id.len()
+        ),
+    ))
+}
+
+/// A write of several has no id of its own.
+pub(super) fn no_request_id(id: &str) -> Result<(), Refused> {
+    if id.is_empty() {
+        return Ok(());
+    }
+    Err(Refused::field(
+        "request_id",
+        "REQUEST_ID_IN_BATCH",
+        "not within a batch, which is carried out as a whole: give the batch one",
+    ))
 }
 
 /// Checks the length alone: an empty bound is none.
@@ -176,7 +227,7 @@ pub(super) fn operation(
 }
 
 /// Strict JSON of at most 64 KiB and 64 levels.
-fn concept(field: &'static str, text: &str) -> Result<serde_json::Value, Refused> {
+pub(super) fn concept(field: &'static str, text: &str) -> Result<serde_json::Value, Refused> {
     if text.len() > VALUE_BYTES_MAX {
         let rule = format!("must be at most {VALUE_BYTES_MAX} bytes of JSON, was {}", text.len());
         return Err(Refused::field(field, "JSON_SIZE", rule));

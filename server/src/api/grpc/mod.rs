@@ -11,8 +11,9 @@
 //!
 //! | service | what |
 //! |---|---|
-//! | `continuum.v1.Concepts` | Put, Get, Delete, Batch, Write, List, Scan, Watch |
+//! | `continuum.v1.Concepts` | Put, Get, GetMany, Delete, Batch, Write, List, Scan, Watch |
 //! | `continuum.v1.Namespaces` | Create, Get, List, SetPolicy |
+//! | `continuum.v1.Admin` | running the node: see `admin` |
 //! | `grpc.health.v1.Health` | the node's readiness, for `""` and each service |
 //! | `grpc.reflection.v1` and `v1alpha` | all of the above, described |
 //!
@@ -20,6 +21,7 @@
 //! (`scan`, `watch`) and end with them: see `flow`. Apart from them the face keeps no state and starts no task, and it refuses
 //! to know who calls, which port it listens on and where the token key is kept.
 
+pub mod admin;
 mod bulk;
 mod concepts;
 mod count;
@@ -44,7 +46,7 @@ use std::{sync::Arc, time::Duration};
 use axum::middleware;
 use count::Counts;
 use engine::{Engine, clock::Clock};
-use proto::v1::{concepts_server::ConceptsServer, namespaces_server::NamespacesServer};
+use proto::v1::{admin_server::AdminServer, concepts_server::ConceptsServer, namespaces_server::NamespacesServer};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
@@ -71,6 +73,8 @@ pub struct Settings {
     pub catch_up_max: Duration,
     /// Recent changes kept in memory for all watches together, in bytes of keys and values.
     pub recent_bytes_max: usize,
+    /// Backups are sent no faster, in bytes; 0: as fast as they are taken.
+    pub backup_bytes_per_s: u64,
 }
 
 impl Default for Settings {
@@ -82,6 +86,7 @@ impl Default for Settings {
             progress_interval: Duration::from_secs(5),
             catch_up_max: Duration::from_secs(600),
             recent_bytes_max: 16 << 20,
+            backup_bytes_per_s: 0,
         }
     }
 }
@@ -120,11 +125,12 @@ pub struct Face {
 
 /// The services of a node over its engine and sequencer.
 #[must_use]
-pub fn routes(components: Components) -> Face {
+pub fn routes(components: Components, operations: admin::Operations) -> Face {
     let (health, health_service) = tonic_health::server::health_reporter();
     let counts = Counts::new(components.metrics.clone(), &DESCRIPTORS);
     let concepts = concepts::Service::new(components.clone());
-    let namespaces = namespaces::Service::new(components);
+    let namespaces = namespaces::Service::new(components.clone());
+    let admin = admin::Service::new(components, operations);
     let describe = || {
         let builder = tonic_reflection::server::Builder::configure();
         DESCRIPTORS.iter().fold(builder, |builder, set| {
@@ -137,6 +143,7 @@ pub fn routes(components: Components) -> Face {
         .add_service(describe().build_v1alpha().expect(compiled))
         .add_service(ConceptsServer::new(concepts).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(AdminServer::new(admin).max_decoding_message_size(REQUEST_BYTES_MAX))
         .prepare();
     let router = std::mem::take(routes.axum_router_mut());
     let router = router.layer(middleware::from_fn(deadline::keep));
@@ -152,6 +159,7 @@ pub async fn set_ready(health: &HealthReporter, ready: bool) {
         "",
         proto::v1::concepts_server::SERVICE_NAME,
         proto::v1::namespaces_server::SERVICE_NAME,
+        proto::v1::admin_server::SERVICE_NAME,
     ] {
         health.set_service_status(service, status).await;
     }

@@ -3,6 +3,7 @@
 //! | what happened | code | retry? |
 //! |---|---|---|
 //! | a field breaks its rule, a token is forged, foreign or old | `INVALID_ARGUMENT`, field violation | after correcting |
+//! | another write was carried out under the `request_id` | `INVALID_ARGUMENT`, field violation | under a fresh one |
 //! | reserved namespace | `PERMISSION_DENIED` | never |
 //! | no such namespace or key | `NOT_FOUND`, resource | after creating |
 //! | the name is taken | `ALREADY_EXISTS`, resource | no |
@@ -10,7 +11,9 @@
 //! | `if_context` does not hold | `FAILED_PRECONDITION`, violation, `ConditionFailure` | with the context it brings |
 //! | the key's state forbids the write | `FAILED_PRECONDITION`, violation | after doing what it says |
 //! | the queue is full, a context is ahead | `UNAVAILABLE`, retry info | yes, nothing happened |
+//! | a snapshot's name is taken, unknown or no name; it is in use | `ALREADY_EXISTS`, `NOT_FOUND`, `INVALID_ARGUMENT`, `FAILED_PRECONDITION` | after correcting |
 //! | too many streams of a kind at once | `RESOURCE_EXHAUSTED`, retry info | yes |
+//! | the keys asked for hold more than one answer carries | `RESOURCE_EXHAUSTED`, field violation | with fewer keys |
 //! | the caller of a stream takes nothing | `ABORTED` | go on from what was received |
 //! | the node stops | `UNAVAILABLE` | go on from what was received, elsewhere or later |
 //! | the caller's deadline has passed | `DEADLINE_EXCEEDED` | reads at will; a write may have been carried out |
@@ -24,7 +27,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use engine::{
-    CommitError,
+    CommitError, backup,
     crdt::{Rejected, SIBLINGS_MAX, STATE_BYTES_MAX},
     ledger::Refusal,
     store,
@@ -33,6 +36,8 @@ use prost::Message;
 use proto::v1::ConditionFailure;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb as rpc};
+
+use crate::snapshots;
 
 /// Whose reasons these are.
 pub(super) const DOMAIN: &str = "continuum.v1";
@@ -63,6 +68,10 @@ pub(super) enum Refused {
     NamespaceExists { name: String },
     #[error("the key {key:?} holds nothing in namespace {namespace:?}")]
     ConceptAbsent { namespace: String, key: String },
+    #[error(
+        "together the keys hold more than one answer carries: the first {fit} fit, ask for the rest by another call"
+    )]
+    AnswerTooLarge { fit: usize },
     #[error("namespaces with replication = consensus are not built yet: use mesh")]
     ConsensusUnbuilt,
     #[error(transparent)]
@@ -80,12 +89,29 @@ pub(super) enum Refused {
         /// Sealed: what is to be expected instead.
         context: Vec<u8>,
     },
-    #[error("writes[{index}]: {refused}")]
-    At { index: usize, refused: Box<Refused> },
+    #[error("{list}[{index}]: {refused}")]
+    At {
+        /// What the request calls the several of which one is to blame.
+        list: &'static str,
+        index: usize,
+        refused: Box<Refused>,
+    },
     #[error("{max} scans run at this node already, as many as may")]
     ScansFull { max: usize },
     #[error("{max} watches run at this node already, as many as may")]
     WatchesFull { max: usize },
+    #[error("{max} compactions run at this node already, as many as may: wait for the end of it")]
+    CompactionRuns { max: usize },
+    #[error(transparent)]
+    Snapshots(#[from] snapshots::Error),
+    #[error("a file cannot be read: {0}")]
+    Unreadable(String),
+    #[error(
+        "the state holds write {counter} of this very node, which the node does not have: its data directory is older than the export; restore into an empty one instead"
+    )]
+    StateAhead { counter: u64 },
+    #[error("the pool cannot be changed: {0}")]
+    Pool(String),
     #[error("the log cannot be read on: {0}")]
     Log(String),
     #[error("no message of the stream was taken for {limit:?}: go on from what was received")]
@@ -122,8 +148,13 @@ impl Refused {
 
     /// Because of the write at `index` of several.
     pub(super) fn at(self, index: usize) -> Refused {
+        self.at_place("writes", index)
+    }
+
+    /// Because of the one at `index` of those that the request calls `list`.
+    pub(super) fn at_place(self, list: &'static str, index: usize) -> Refused {
         let refused = Box::new(self);
-        Refused::At { index, refused }
+        Refused::At { list, index, refused }
     }
 
     /// Of a write that came alone, and so has no place.
@@ -222,21 +253,30 @@ fn classify(refused: &Refused, message: &str) -> Row {
             }),
             ..precondition("CONDITION_FAILED", &format!("{namespace}/{key}"), message)
         },
-        Refused::At { index, refused } => {
+        Refused::At { list, index, refused } => {
             let mut row = classify(refused, message);
             row.write = Some(*index);
             let violations = row.details.bad_request().map(|bad| bad.field_violations.clone());
             if let Some(violations) = violations {
-                row.details.set_bad_request(placed(violations, *index));
+                row.details.set_bad_request(placed(violations, list, *index));
             }
             row
         }
+        Refused::AnswerTooLarge { .. } => Row {
+            code: Code::ResourceExhausted,
+            ..violation("ANSWER_TOO_LARGE", "keys", message)
+        },
         Refused::ConsensusUnbuilt => row(Code::Unimplemented, "CONSENSUS_UNBUILT"),
         Refused::Commit(error) => classify_commit(error, message),
         Refused::Store(store::Error { .. }) => row(Code::Internal, "STORE_FAILED"),
         Refused::Registry(refusal) => classify_refusal(refusal),
         Refused::ScansFull { .. } => retry(Code::ResourceExhausted, "SCANS_FULL", RETRY_STREAMS),
         Refused::WatchesFull { .. } => retry(Code::ResourceExhausted, "WATCHES_FULL", RETRY_STREAMS),
+        Refused::CompactionRuns { .. } => precondition("COMPACTION_RUNS", "compaction", message),
+        Refused::Snapshots(error) => classify_snapshots(error, message),
+        Refused::Unreadable(_) => row(Code::Internal, "FILE_UNREADABLE"),
+        Refused::StateAhead { .. } => precondition("STATE_AHEAD", "states", message),
+        Refused::Pool(_) => row(Code::Internal, "POOL_FAILED"),
         Refused::Log(_) => row(Code::Internal, "LOG_UNREADABLE"),
         Refused::Stalled { .. } => row(Code::Aborted, "STREAM_STALLED"),
         Refused::Stopping => row(Code::Unavailable, "STOPPING"),
@@ -245,10 +285,10 @@ fn classify(refused: &Refused, message: &str) -> Row {
     }
 }
 
-/// Violations in the write at `index` of several.
-fn placed(violations: Vec<FieldViolation>, index: usize) -> Vec<FieldViolation> {
+/// Violations in the one at `index` of several.
+fn placed(violations: Vec<FieldViolation>, list: &str, index: usize) -> Vec<FieldViolation> {
     let place = |violation: FieldViolation| FieldViolation {
-        field: format!("writes[{index}].{}", violation.field),
+        field: format!("{list}[{index}].{}", violation.field),
         ..violation
     };
     violations.into_iter().map(place).collect()
@@ -260,9 +300,26 @@ fn classify_commit(error: &CommitError, message: &str) -> Row {
         CommitError::NoSpace { .. } => retry(Code::ResourceExhausted, "DISK_NEARLY_FULL", RETRY_SPACE),
         CommitError::Rejected { reason, .. } => classify_rejected(reason, message),
         CommitError::Unexpected { .. } => precondition("CONDITION_FAILED", "key", message),
+        CommitError::RequestReused => violation("REQUEST_ID_REUSED", "request_id", message),
         CommitError::TooLarge { .. } => violation("BATCH_TOO_LARGE", "writes", message),
         CommitError::Invalid(_) => row(Code::Internal, "BATCH_INVALID"),
         CommitError::Stopped(_) => row(Code::Unavailable, "ENGINE_STOPPED"),
+    }
+}
+
+fn classify_snapshots(error: &snapshots::Error, message: &str) -> Row {
+    use snapshots::Error;
+    match error {
+        Error::Name => violation("SNAPSHOT_NAME", "name", message),
+        Error::Exists { name } => resource(Code::AlreadyExists, "SNAPSHOT_EXISTS", "snapshot", name, message),
+        Error::Unknown { name } => resource(Code::NotFound, "SNAPSHOT_UNKNOWN", "snapshot", name, message),
+        Error::CutGone => row(Code::NotFound, "BACKUP_UNKNOWN"),
+        Error::InUse { name } => precondition("SNAPSHOT_IN_USE", name, message),
+        Error::Full { .. } => row(Code::ResourceExhausted, "SNAPSHOTS_FULL"),
+        Error::Busy { .. } => retry(Code::ResourceExhausted, "BACKUPS_FULL", RETRY_STREAMS),
+        Error::Backup(backup::Error::NoSpace { .. }) => retry(Code::ResourceExhausted, "DISK_NEARLY_FULL", RETRY_SPACE),
+        Error::Backup(backup::Error::Engine(error)) => classify_commit(error, message),
+        Error::Backup(_) | Error::Io { .. } => row(Code::Internal, "SNAPSHOT_FAILED"),
     }
 }
 

@@ -7,20 +7,31 @@
 //! ```
 //!
 //! Whatever goes wrong is told with the place of the write that is to blame ([`Refused::at`]).
+//!
+//! A call with a `request_id` names its batch and seals the name to what was asked: a digest of the message without the id.
+//! When the committer says that it carried the batch out before, the answer is made from the keys as they are now.
 
 use std::collections::{HashMap, hash_map::Entry};
 
 use engine::{
-    Batch, CommitError, Condition, Durability, Effect, Expected, Mutation, Pending, Receipt,
+    Batch, CommitError, Condition, Durability, Expected, Mutation, Pending, Receipt, Replayed, Request,
     clock::Timestamp,
-    crdt::{Operation, Supersede},
+    crdt::{Operation, State, Supersede},
     ledger::Namespace,
 };
+use prost::Message;
 use proto::v1::{
-    BatchWrite, DeleteRequest, DeleteResponse, PutRequest, PutResponse, WriteResult, batch_write::Write, write_result,
+    BatchRequest, BatchWrite, DeleteRequest, DeleteResponse, PutRequest, PutResponse, WriteRequest, WriteResult,
+    batch_write::Write, write_result,
 };
+use sha2::{Digest as _, Sha256};
 
 use super::{concepts::Service, fields, render, status::Refused, token};
+use crate::runtime::tasks;
+
+/// Concepts in the answer to a write that was carried out before come to at most so many bytes, beyond the first of them;
+/// further ones are left out. The first time the size of the record bounds them, but by now the keys may have grown.
+const REPLAYED_BYTES_MAX: usize = 32 << 20;
 
 /// Writes that become one batch.
 pub(super) struct Draft<'a> {
@@ -32,6 +43,56 @@ pub(super) struct Draft<'a> {
     targets: Vec<Target>,
     /// Which write asked for which condition.
     conditional: Vec<usize>,
+}
+
+/// A message that may carry a request id. The letter keeps what is equal in two calls apart.
+pub(super) trait Named: Message + Clone {
+    const CALL: u8;
+    fn request_id(&mut self) -> &mut String;
+}
+
+impl Named for PutRequest {
+    const CALL: u8 = b'p';
+    fn request_id(&mut self) -> &mut String {
+        &mut self.request_id
+    }
+}
+
+impl Named for DeleteRequest {
+    const CALL: u8 = b'd';
+    fn request_id(&mut self) -> &mut String {
+        &mut self.request_id
+    }
+}
+
+impl Named for BatchRequest {
+    const CALL: u8 = b'b';
+    fn request_id(&mut self) -> &mut String {
+        &mut self.request_id
+    }
+}
+
+impl Named for WriteRequest {
+    const CALL: u8 = b'w';
+    fn request_id(&mut self) -> &mut String {
+        &mut self.request_id
+    }
+}
+
+/// Takes the id out of `message`: what names the batch, if the caller has named it.
+pub(super) fn named<M: Named>(message: &mut M) -> Result<Option<Request>, Refused> {
+    let id = std::mem::take(message.request_id());
+    if id.is_empty() {
+        return Ok(None);
+    }
+    fields::request_id(&id)?;
+    let digest = Sha256::new()
+        .chain_update([M::CALL])
+        .chain_update(message.encode_to_vec())
+        .finalize();
+    let mut body = [0; 16];
+    body.copy_from_slice(&digest[..16]);
+    Ok(Some(Request { id, body }))
 }
 
 /// What is remembered of a write until it is answered.
@@ -54,21 +115,42 @@ struct Basis {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(service: &'a Service, writes: usize) -> Draft<'a> {
+    fn new(service: &'a Service, request: Option<Request>, writes: usize) -> Draft<'a> {
         Draft {
             service,
             now: service.now(),
             namespaces: HashMap::new(),
-            batch: Batch::of(Vec::with_capacity(writes)),
+            batch: Batch {
+                request,
+                ..Batch::of(Vec::with_capacity(writes))
+            },
             targets: Vec::with_capacity(writes),
             conditional: Vec::new(),
         }
     }
 
+    /// A put that comes alone.
+    pub(super) fn of_put(service: &'a Service, mut put: PutRequest) -> Result<Draft<'a>, Refused> {
+        let mut draft = Draft::new(service, named(&mut put)?, 1);
+        draft.put(put)?;
+        Ok(draft)
+    }
+
+    /// A deletion that comes alone.
+    pub(super) fn of_delete(service: &'a Service, mut delete: DeleteRequest) -> Result<Draft<'a>, Refused> {
+        let mut draft = Draft::new(service, named(&mut delete)?, 1);
+        draft.delete(delete)?;
+        Ok(draft)
+    }
+
     /// Takes all of `writes`, or names the first that cannot be taken.
-    pub(super) fn of(service: &'a Service, writes: Vec<BatchWrite>) -> Result<Draft<'a>, Refused> {
+    pub(super) fn of(
+        service: &'a Service,
+        request: Option<Request>,
+        writes: Vec<BatchWrite>,
+    ) -> Result<Draft<'a>, Refused> {
         fields::batch_size(writes.len())?;
-        let mut draft = Draft::new(service, writes.len());
+        let mut draft = Draft::new(service, request, writes.len());
         for (index, write) in writes.into_iter().enumerate() {
             draft.add(write).map_err(|refused| refused.at(index))?;
         }
@@ -87,7 +169,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn put(&mut self, request: PutRequest) -> Result<(), Refused> {
+    fn put(&mut self, request: PutRequest) -> Result<(), Refused> {
+        fields::no_request_id(&request.request_id)?;
         let namespace = self.namespace(request.namespace)?;
         let key = fields::key(&request.key)?;
         let (kind, operation) = fields::operation(request.write, request.ttl, self.now)?;
@@ -100,7 +183,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    pub(super) fn delete(&mut self, request: DeleteRequest) -> Result<(), Refused> {
+    fn delete(&mut self, request: DeleteRequest) -> Result<(), Refused> {
+        fields::no_request_id(&request.request_id)?;
         let namespace = self.namespace(request.namespace)?;
         let key = fields::key(&request.key)?;
         let Basis { expected, supersede } = self.basis(&namespace, &key, &request.context, request.if_context)?;
@@ -210,17 +294,29 @@ pub(super) struct Sent {
     pub(super) answers: Answers,
 }
 
+/// What came of a batch.
+pub(super) struct Done {
+    /// One for each write, in order.
+    pub(super) results: Vec<WriteResult>,
+    /// It had been carried out before.
+    pub(super) replayed: bool,
+}
+
 impl Sent {
     /// What each write did, or why there was none.
-    pub(super) async fn results(self) -> Result<Vec<WriteResult>, Refused> {
-        let outcome = self.pending.await;
-        self.answers.of(outcome)
+    pub(super) async fn done(self) -> Result<Done, Refused> {
+        let Sent { pending, answers } = self;
+        let receipt = pending.await.map_err(|error| answers.refused(error))?;
+        match receipt.replayed {
+            None => answers.now(&receipt),
+            Some(replayed) => answers.again(replayed).await,
+        }
     }
 
     /// The same for a single write, which has no place.
     pub(super) async fn only(self) -> Result<write_result::Result, Refused> {
-        let results = self.results().await.map_err(Refused::out_of_batch)?;
-        let only = results.into_iter().next();
+        let done = self.done().await.map_err(Refused::out_of_batch)?;
+        let only = done.results.into_iter().next();
         only.and_then(|only| only.result).ok_or(Refused::Confused)
     }
 }
@@ -233,40 +329,69 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// What each write did, or why there was none.
-    pub(super) fn of(&self, outcome: Result<Receipt, CommitError>) -> Result<Vec<WriteResult>, Refused> {
-        let receipt = outcome.map_err(|error| self.refused(error))?;
+    /// How many writes the batch has.
+    pub(super) fn writes(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// What each write of a batch did that was carried out now.
+    pub(super) fn now(&self, receipt: &Receipt) -> Result<Done, Refused> {
         if receipt.effects.len() != self.targets.len() {
             return Err(Refused::Confused);
         }
-        let results = self.targets.iter().zip(&receipt.effects);
-        Ok(results.map(|(target, effect)| self.result(target, effect)).collect())
+        let told = self.targets.iter().zip(&receipt.effects);
+        let results = told
+            .map(|(target, effect)| self.result(target, &effect.state, effect.took_away(), target.answer, false))
+            .collect();
+        let replayed = false;
+        Ok(Done { results, replayed })
     }
 
-    fn result(&self, target: &Target, effect: &Effect) -> WriteResult {
-        let clock = render::clock(&effect.state.context);
-        let result = match target.answer {
+    /// What is told of a batch that was carried out before: up to a thousand keys are read, beside the workers.
+    pub(super) async fn again(self, replayed: Replayed) -> Result<Done, Refused> {
+        let read = tasks::blocking(move || self.read_again(&replayed)).await;
+        read.unwrap_or(Err(Refused::Confused))
+    }
+
+    fn read_again(&self, replayed: &Replayed) -> Result<Done, Refused> {
+        let mut results = Vec::with_capacity(self.targets.len());
+        let mut bytes = 0;
+        for (index, target) in self.targets.iter().enumerate() {
+            let answer = match target.answer {
+                Answer::Put { .. } if bytes > REPLAYED_BYTES_MAX => Answer::Put { with_concept: false },
+                answer => answer,
+            };
+            let state = self.service.state(&target.namespace, &target.key)?;
+            let result = self.result(target, &state, replayed.took_away(index), answer, true);
+            bytes += result.encoded_len();
+            results.push(result);
+        }
+        let replayed = true;
+        Ok(Done { results, replayed })
+    }
+
+    fn result(&self, target: &Target, state: &State, deleted: bool, answer: Answer, replayed: bool) -> WriteResult {
+        let clock = render::clock(&state.context);
+        let result = match answer {
             Answer::Delete => write_result::Result::Delete(DeleteResponse {
-                deleted: effect.took_away(),
+                deleted,
                 clock,
-                replayed: false,
+                replayed,
             }),
             Answer::Put { with_concept } => {
                 let reader = self.service.reader(&target.namespace);
-                let concept = with_concept
-                    .then(|| reader.concept(&target.key, &effect.state))
-                    .flatten();
+                let concept = with_concept.then(|| reader.concept(&target.key, state)).flatten();
                 write_result::Result::Put(PutResponse {
                     clock,
                     concept,
-                    replayed: false,
+                    replayed,
                 })
             }
         };
         WriteResult { result: Some(result) }
     }
 
-    fn refused(&self, error: CommitError) -> Refused {
+    pub(super) fn refused(&self, error: CommitError) -> Refused {
         match error {
             CommitError::Rejected { index, .. } => Refused::Commit(error).at(index),
             CommitError::Unexpected { index, found } => {

@@ -57,6 +57,7 @@ impl From<CommitError> for Problem {
             CommitError::Rejected { .. }
             | CommitError::Unexpected { .. }
             | CommitError::TooLarge { .. }
+            | CommitError::RequestReused
             | CommitError::Invalid(_) => internal(&error.to_string()),
             CommitError::Stopped(what) => {
                 tracing::error!(what, "the engine has stopped");

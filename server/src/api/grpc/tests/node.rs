@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,8 +17,8 @@ use engine::{
 use prost::Message;
 use proto::v1::{
     BatchRequest, BatchWrite, Concept, CreateNamespaceRequest, DeleteRequest, DeleteResponse, GetRequest, ListRequest,
-    Namespace, PutRequest, PutResponse, SetPolicyRequest, Strategy, WriteResult, batch_write,
-    concepts_client::ConceptsClient, namespaces_client::NamespacesClient, put_request::Write,
+    Namespace, PutRequest, PutResponse, SetPolicyRequest, Strategy, WriteResult, admin_client::AdminClient,
+    batch_write, concepts_client::ConceptsClient, namespaces_client::NamespacesClient, put_request::Write,
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{
@@ -26,11 +28,17 @@ use tonic::{
 use tonic_health::server::HealthReporter;
 use tonic_types::StatusExt;
 
-use super::super::{Components, Face, Settings, routes};
+use super::super::{
+    Components, Face, Settings,
+    admin::{About, Operations},
+    routes,
+};
 use crate::{
     consensus::{self, Sequencer},
+    contribution::{self, Contribution},
     metrics::Metrics,
-    runtime::{entropy, listener, tasks},
+    runtime::{entropy, health::Health, listener, tasks},
+    snapshots::Snapshots,
 };
 
 /// A clock that the test moves.
@@ -120,10 +128,10 @@ impl Node {
             settings: settings.clone(),
             stop: faces_stop,
         };
-        let Face { routes, health } = routes(components);
-
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
+        let operations = operations(&components, directory.path(), address);
+        let Face { routes, health } = routes(components, operations);
         let (stop, stopped) = oneshot::channel();
         let serving = tasks::spawn(async move {
             let until = async { drop(stopped.await) };
@@ -147,6 +155,14 @@ impl Node {
             serving,
             directory,
         }
+    }
+
+    pub(super) fn data_directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(super) fn admin(&self) -> AdminClient<Channel> {
+        AdminClient::new(self.channel.clone())
     }
 
     async fn close(self) -> (tempfile::TempDir, Arc<Hand>) {
@@ -231,6 +247,35 @@ impl Node {
             page.concepts.into_iter().map(|concept| concept.key).collect(),
             page.next_page_token,
         )
+    }
+}
+
+fn operations(components: &Components, directory: &Path, address: SocketAddr) -> Operations {
+    let Components {
+        engine,
+        sequencer,
+        clock,
+        metrics,
+        ..
+    } = components;
+    let time = || Arc::clone(clock);
+    Operations {
+        about: About {
+            name: "node-1".to_owned(),
+            grpc_address: address,
+            http_address: address,
+            data_directory: directory.to_owned(),
+            started_at: clock.now(),
+        },
+        health: Health::starting(&[]),
+        contribution: Contribution::new(
+            engine.clone(),
+            sequencer.clone(),
+            time(),
+            contribution::Settings::default(),
+            metrics,
+        ),
+        snapshots: Snapshots::open(directory, engine.clone(), time()).expect("no snapshots yet"),
     }
 }
 

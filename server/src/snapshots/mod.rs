@@ -1,0 +1,436 @@
+//! Snapshots: the node's state at one moment, kept beside it under a name; and the cuts that backups are streamed from.
+//!
+//! ```text
+//!  DATA/snapshots/NAME          kept until it is deleted                     create, list, delete, lease
+//!  DATA/snapshots/.cut-UUID     made for one backup                          cut, resume, release; else swept an hour after its last use
+//!  DATA/snapshots/.gone-…       being removed; nothing else may begin so
+//! ```
+//!
+//! Each is a backup directory as `engine::backup` describes it, most of it hard links to the database's own files: it costs
+//! little until those would have been dropped. Cuts do not outlive the process: whoever streams one begins anew. The module
+//! refuses to know who asks and what is in the files.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use engine::{
+    Engine,
+    backup::{self, Manifest, PARTIAL},
+    clock::{Clock, Timestamp},
+};
+use parking_lot::Mutex;
+
+use crate::runtime::entropy;
+
+/// Snapshots kept at once.
+pub const SNAPSHOTS_MAX: usize = 64;
+/// Cuts kept at once: each is a backup under way or one that broke off.
+const CUTS_MAX: usize = 4;
+/// Backups streamed at once.
+pub const BACKUPS_MAX: usize = 2;
+/// A cut that nobody reads is kept for so long, in microseconds, so that a backup that broke can be resumed.
+const CUT_KEPT_US: u64 = 60 * 60 * 1_000_000;
+/// The longest name of a snapshot.
+const NAME_BYTES_MAX: usize = 63;
+
+const CUT_PREFIX: &str = ".cut-";
+const GONE_PREFIX: &str = ".gone-";
+
+/// Why nothing was made or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A name that is none.
+    #[error(
+        "a snapshot is named by 1 to {NAME_BYTES_MAX} of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit, and not ending with {PARTIAL}"
+    )]
+    Name,
+    /// The name is taken.
+    #[error("there is a snapshot {name:?} already: choose another name, or delete it")]
+    Exists {
+        /// The name.
+        name: String,
+    },
+    /// No such snapshot.
+    #[error("there is no snapshot {name:?}: list those there are")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// No such cut.
+    #[error(
+        "the backup cannot go on: the node no longer keeps the state it was made of (a restart, or an hour since); begin anew"
+    )]
+    CutGone,
+    /// It is being streamed.
+    #[error("the snapshot {name:?} is being streamed by a backup: delete it when that is done")]
+    InUse {
+        /// The name.
+        name: String,
+    },
+    /// As many as may.
+    #[error("there are {max} snapshots already, as many as may: delete some")]
+    Full {
+        /// How many.
+        max: usize,
+    },
+    /// As many as may.
+    #[error("{max} backups run at this node already, as many as may")]
+    Busy {
+        /// How many.
+        max: usize,
+    },
+    /// The engine or the files.
+    #[error(transparent)]
+    Backup(#[from] backup::Error),
+    /// The directory of snapshots.
+    #[error("the snapshots in {} cannot be read or changed: {source}", .path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// One snapshot.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its name.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it is made of, or why it cannot be used.
+    pub manifest: Result<Manifest, backup::Error>,
+}
+
+/// A node's snapshots; clones share them.
+#[derive(Clone)]
+pub struct Snapshots(Arc<Shared>);
+
+struct Shared {
+    directory: PathBuf,
+    engine: Engine,
+    clock: Arc<dyn Clock>,
+    /// One at a time is made or removed.
+    turn: Mutex<()>,
+    /// What is being streamed, and the cuts there are, by the name of the directory.
+    used: Mutex<HashMap<String, Use>>,
+}
+
+struct Use {
+    leases: usize,
+    /// When the last lease ended.
+    since: Timestamp,
+}
+
+impl Snapshots {
+    /// Over the folder `snapshots` of a data directory: removes what an earlier process left half made or half removed.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read.
+    pub fn open(data_directory: &Path, engine: Engine, clock: Arc<dyn Clock>) -> Result<Snapshots, Error> {
+        let directory = data_directory.join("snapshots");
+        let snapshots = Snapshots(Arc::new(Shared {
+            directory,
+            engine,
+            clock,
+            turn: Mutex::default(),
+            used: Mutex::default(),
+        }));
+        for name in snapshots.entries()? {
+            if check_name(&name).is_err() {
+                snapshots.remove(&name)?;
+            }
+        }
+        Ok(snapshots)
+    }
+
+    /// Makes one of the present state; it holds every write acknowledged before. Blocks. An empty name: named after the time.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing was made.
+    pub fn create(&self, name: &str) -> Result<Snapshot, Error> {
+        let now = self.0.clock.now();
+        let name = if name.is_empty() { name_of(now) } else { name.to_owned() };
+        check_name(&name)?;
+        let _turn = self.0.turn.lock();
+        let taken = self.names()?;
+        if taken.contains(&name) {
+            return Err(Error::Exists { name });
+        }
+        if taken.len() >= SNAPSHOTS_MAX {
+            return Err(Error::Full { max: SNAPSHOTS_MAX });
+        }
+        let path = self.make(&name, now)?;
+        Ok(Snapshot {
+            manifest: Manifest::read(&path),
+            path,
+            name,
+        })
+    }
+
+    /// All of them, in the order of their names.
+    ///
+    /// # Errors
+    /// When the folder cannot be read. One that is damaged is listed as such.
+    pub fn list(&self) -> Result<Vec<Snapshot>, Error> {
+        let names = self.names()?;
+        let snapshot = |name: String| {
+            let path = self.0.directory.join(&name);
+            Snapshot {
+                manifest: Manifest::read(&path),
+                path,
+                name,
+            }
+        };
+        Ok(names.into_iter().map(snapshot).collect())
+    }
+
+    /// How many there are.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn count(&self) -> Result<usize, Error> {
+        Ok(self.names()?.len())
+    }
+
+    /// Removes one, or the cut that a [`Lease::id`] names. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], [`Error::InUse`] or [`Error::Io`].
+    pub fn delete(&self, name: &str) -> Result<(), Error> {
+        let is_cut = name.starts_with(CUT_PREFIX);
+        if !is_cut {
+            check_name(name)?;
+        }
+        let _turn = self.0.turn.lock();
+        let there = if is_cut { self.cuts()? } else { self.names()? };
+        if !there.iter().any(|taken| taken == name) {
+            let name = name.to_owned();
+            return Err(Error::Unknown { name });
+        }
+        if self.0.used.lock().get(name).is_some_and(|used| used.leases > 0) {
+            let name = name.to_owned();
+            return Err(Error::InUse { name });
+        }
+        self.remove(name)
+    }
+
+    /// A snapshot, kept as long as the lease.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], [`Error::Busy`], or why it cannot be used.
+    pub fn lease(&self, name: &str) -> Result<Lease, Error> {
+        check_name(name)?;
+        let _turn = self.0.turn.lock();
+        if !self.names()?.iter().any(|taken| taken == name) {
+            let name = name.to_owned();
+            return Err(Error::Unknown { name });
+        }
+        self.leased(name)
+    }
+
+    /// A fresh cut of the present state. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], or why it cannot be made.
+    pub fn cut(&self) -> Result<Lease, Error> {
+        let now = self.0.clock.now();
+        let _turn = self.0.turn.lock();
+        self.sweep_now(now)?;
+        if self.cuts()?.len() >= CUTS_MAX {
+            return Err(Error::Busy { max: BACKUPS_MAX });
+        }
+        let name = format!("{CUT_PREFIX}{}", entropy::uuid());
+        self.make(&name, now)?;
+        self.leased(&name)
+    }
+
+    /// What an earlier lease named, to go on with it.
+    ///
+    /// # Errors
+    /// [`Error::CutGone`], [`Error::Unknown`], [`Error::Busy`].
+    pub fn resume(&self, id: &str) -> Result<Lease, Error> {
+        if !id.starts_with(CUT_PREFIX) {
+            return self.lease(id);
+        }
+        let _turn = self.0.turn.lock();
+        if !self.cuts()?.iter().any(|cut| cut == id) {
+            return Err(Error::CutGone);
+        }
+        self.leased(id)
+    }
+
+    /// Removes cuts that nobody has read for an hour. Blocks.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn sweep(&self) -> Result<(), Error> {
+        let now = self.0.clock.now();
+        let _turn = self.0.turn.lock();
+        self.sweep_now(now)
+    }
+
+    fn sweep_now(&self, now: Timestamp) -> Result<(), Error> {
+        for cut in self.cuts()? {
+            let stale = {
+                let used = self.0.used.lock();
+                used.get(&cut)
+                    .is_none_or(|used| used.leases == 0 && now.0.saturating_sub(used.since.0) >= CUT_KEPT_US)
+            };
+            if stale {
+                self.remove(&cut)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leased(&self, name: &str) -> Result<Lease, Error> {
+        let path = self.0.directory.join(name);
+        let manifest = Manifest::read(&path)?;
+        let mut used = self.0.used.lock();
+        let leases: usize = used.values().map(|used| used.leases).sum();
+        if leases >= BACKUPS_MAX {
+            return Err(Error::Busy { max: BACKUPS_MAX });
+        }
+        let entry = used.entry(name.to_owned()).or_insert(Use {
+            leases: 0,
+            since: Timestamp(0),
+        });
+        entry.leases += 1;
+        drop(used);
+        Ok(Lease {
+            id: name.to_owned(),
+            path,
+            manifest,
+            snapshots: self.clone(),
+        })
+    }
+
+    fn make(&self, name: &str, now: Timestamp) -> Result<PathBuf, Error> {
+        let directory = &self.0.directory;
+        fs::create_dir_all(directory).map_err(|source| self.failed(source))?;
+        let path = directory.join(name);
+        self.0.engine.checkpoint(&path, now)?;
+        Ok(path)
+    }
+
+    /// Out of sight at once, then gone.
+    fn remove(&self, name: &str) -> Result<(), Error> {
+        let directory = &self.0.directory;
+        let gone = if name.starts_with(GONE_PREFIX) {
+            directory.join(name)
+        } else {
+            let gone = directory.join(format!("{GONE_PREFIX}{name}"));
+            let renamed = fs::rename(directory.join(name), &gone);
+            renamed
+                .and_then(|()| File::open(directory)?.sync_all())
+                .map_err(|source| self.failed(source))?;
+            gone
+        };
+        self.0.used.lock().remove(name);
+        let removed = if gone.is_dir() {
+            fs::remove_dir_all(&gone)
+        } else {
+            fs::remove_file(&gone)
+        };
+        removed.map_err(|source| self.failed(source))
+    }
+
+    fn names(&self) -> Result<Vec<String>, Error> {
+        let mut names = self.entries()?;
+        names.retain(|name| check_name(name).is_ok());
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn cuts(&self) -> Result<Vec<String>, Error> {
+        let mut names = self.entries()?;
+        names.retain(|name| name.starts_with(CUT_PREFIX) && !name.ends_with(PARTIAL));
+        Ok(names)
+    }
+
+    fn entries(&self) -> Result<Vec<String>, Error> {
+        let entries = match fs::read_dir(&self.0.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|source| self.failed(source))?,
+        };
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names
+            .collect::<io::Result<Vec<String>>>()
+            .map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        let path = self.0.directory.clone();
+        Error::Io { path, source }
+    }
+}
+
+/// A snapshot or cut that stays while it is read.
+pub struct Lease {
+    id: String,
+    path: PathBuf,
+    manifest: Manifest,
+    snapshots: Snapshots,
+}
+
+impl Lease {
+    /// Names it for [`Snapshots::resume`].
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where its files lie.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let shared = &self.snapshots.0;
+        let mut used = shared.used.lock();
+        let Some(entry) = used.get_mut(&self.id) else { return };
+        entry.leases = entry.leases.saturating_sub(1);
+        entry.since = shared.clock.now();
+        if entry.leases == 0 && !self.id.starts_with(CUT_PREFIX) {
+            used.remove(&self.id);
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let first = name.bytes().next().is_some_and(plain);
+    let rest = name
+        .bytes()
+        .all(|byte| plain(byte) || matches!(byte, b'.' | b'_' | b'-'));
+    if first && rest && name.len() <= NAME_BYTES_MAX && !name.ends_with(PARTIAL) {
+        return Ok(());
+    }
+    Err(Error::Name)
+}
+
+/// `2026-11-23t18-07-04z`
+fn name_of(now: Timestamp) -> String {
+    let seconds = i64::try_from(now.0 / 1_000_000).unwrap_or(i64::MAX);
+    let at = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
+    at.strftime("%Y-%m-%dt%H-%M-%Sz").to_string()
+}
+
+#[cfg(test)]
+mod tests;

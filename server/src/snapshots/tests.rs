@@ -1,0 +1,59 @@
+//! What the calls in `api::grpc::tests::admin` do not reach: names, and what an earlier process left.
+
+use std::sync::Arc;
+
+use engine::{Environment, clock::Timestamp};
+
+use super::*;
+use crate::runtime::time::SystemClock;
+
+fn engine(directory: &Path) -> Engine {
+    let settings = engine::Settings {
+        segment_bytes: 8 << 20,
+        free_soft_bytes: 0,
+        free_hard_bytes: 0,
+        ..engine::Settings::default()
+    };
+    let environment = Environment::in_directory(directory, &settings, "node-1", Arc::new(SystemClock), entropy::bits);
+    Engine::open(settings, environment.expect("a fresh directory")).expect("open")
+}
+
+#[test]
+fn what_was_half_made_or_half_removed_is_gone_after_the_next_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = engine(directory.path());
+    let open = || Snapshots::open(directory.path(), engine.clone(), Arc::new(SystemClock)).expect("open");
+    open().create("kept").expect("made");
+    let folder = directory.path().join("snapshots");
+    for left in [".cut-1", ".gone-kept", ".gone-.cut-2", "new.partial", ".cut-3.partial"] {
+        fs::create_dir_all(folder.join(left).join("db")).expect("made");
+    }
+    fs::write(folder.join(".gone-file"), "").expect("written");
+    let listed = open().list().expect("listed");
+    assert_eq!(listed.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["kept"]);
+    assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 1);
+    engine.close().expect("closed");
+}
+
+#[test]
+fn there_are_no_more_than_may_be() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = engine(directory.path());
+    let snapshots = Snapshots::open(directory.path(), engine.clone(), Arc::new(SystemClock)).expect("open");
+    for number in 0..SNAPSHOTS_MAX {
+        fs::create_dir_all(directory.path().join(format!("snapshots/s{number}"))).expect("made");
+    }
+    assert!(matches!(
+        snapshots.create("one-more"),
+        Err(Error::Full { max: SNAPSHOTS_MAX })
+    ));
+    snapshots.delete("s7").expect("deleted");
+    snapshots.create("one-more").expect("made");
+    engine.close().expect("closed");
+}
+
+#[test]
+fn a_snapshot_without_a_name_is_named_after_the_time() {
+    assert_eq!(name_of(Timestamp(1_795_457_224_000_001)), "2026-11-23t18-07-04z");
+    check_name(&name_of(Timestamp(u64::MAX))).expect("a name, whatever the clock says");
+}
