@@ -32,7 +32,7 @@ pub(crate) fn lock(path: &Path) -> Result<Directory, Failure> {
 pub(crate) fn claim(path: &Path) -> Result<Claim, Failure> {
     let made = !path.exists();
     Ok(Claim {
-        directory: open(path)?,
+        directory: Directory::lock(path).map_err(|error| refused(&error))?,
         made,
     })
 }
@@ -58,15 +58,21 @@ impl Claim {
 }
 
 fn open(path: &Path) -> Result<Directory, Failure> {
-    Directory::open(path).map_err(|error| match &error {
+    Directory::open(path).map_err(|error| refused(&error))
+}
+
+fn refused(error: &directory::Error) -> Failure {
+    match error {
         directory::Error::Locked { path, holder } => Failure::new(
             Code::Temporary,
             format!("{} is in use by process {holder}", path.display()),
         )
         .next("stop that one first: this works on the files of a node that does not run"),
-        directory::Error::Another { .. } => Failure::new(Code::Data, error.to_string()),
+        directory::Error::Another { .. } | directory::Error::Unfinished(_) => {
+            Failure::new(Code::Data, error.to_string())
+        }
         directory::Error::Io { source, .. } => Failure::new(code_of(source), error.to_string()),
-    })
+    }
 }
 
 /// What scripts are told of an error of the system.
