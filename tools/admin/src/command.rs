@@ -110,3 +110,21 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let read = Duration::try_from(read).map_err(|_| wrong())?;
     if read.is_zero() { Err(wrong()) } else { Ok(read) }
 }
+
+/// A number of bytes, with a unit or without: `10MiB`, `500KB`, `4096`.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("expected a number of bytes such as 4096, 500KB or 10MiB, got `{text}`");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let unit = match text[digits..].trim_start() {
+        "" | "B" => 1,
+        "KB" | "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).ok_or_else(wrong)
+}

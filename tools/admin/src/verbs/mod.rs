@@ -10,6 +10,7 @@ use clap::{ArgMatches, Args, Command};
 
 use crate::{error::Failure, session::Session};
 
+mod backup;
 mod compact;
 mod completions;
 mod config;
@@ -36,6 +37,7 @@ pub(crate) const VERBS: &[Row] = &[
     row::<scan::Scan>(),
     row::<watch::Watch>(),
     row::<snapshot::Snapshot>(),
+    row::<backup::Backup>(),
     row::<restore::Restore>(),
     row::<compact::Compact>(),
     row::<verify::Verify>(),

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use client::wire::Snapshot as Kept;
 use serde_json::{Value, json};
 
-use super::Verb;
+use super::{Verb, restore::RestoreSnapshot};
 use crate::{
     command::Caution,
     error::{Code, Failure},
@@ -23,7 +23,8 @@ use crate::{
 Examples:
   continuum-admin snapshot create before-upgrade
   continuum-admin snapshot list
-  continuum-admin snapshot delete before-upgrade")]
+  continuum-admin snapshot delete before-upgrade
+  continuum-admin snapshot restore before-upgrade --from-data-dir ./continuum-data --data-dir ./restored")]
 pub(super) struct Snapshot {
     #[command(subcommand)]
     what: What,
@@ -54,6 +55,11 @@ Examples:
         #[command(flatten)]
         caution: Caution,
     },
+    /// Make another node's data directory from a snapshot, by the files alone
+    #[command(
+        after_help = "Examples:\n  continuum-admin snapshot restore before-upgrade --from-data-dir ./continuum-data --data-dir ./restored"
+    )]
+    Restore(RestoreSnapshot),
 }
 
 impl Verb for Snapshot {
@@ -96,6 +102,7 @@ impl Verb for Snapshot {
                 }
                 output.data(&json!({ "name": name, "dry_run": !go, "deleted": go }), String::new)
             }
+            What::Restore(restore) => restore.run(&session),
         }
     }
 }
