@@ -28,6 +28,7 @@ mod output;
 mod packed;
 mod python;
 mod receive;
+mod rules;
 mod session;
 mod show;
 mod states;

@@ -149,6 +149,15 @@ impl Output {
         bar
     }
 
+    /// A count of what was done on standard error, where that is a terminal: for work whose end is not known.
+    pub(crate) fn count(&self, doing: &str) -> ProgressBar {
+        let bar = self.bar(doing);
+        if let Ok(style) = ProgressStyle::with_template("{msg}  {human_pos}  {per_sec}") {
+            bar.set_style(style);
+        }
+        bar
+    }
+
     /// A table: a line of headings, and columns as wide as what they hold. Columns named in `right` hold numbers.
     pub(crate) fn table(&self, headings: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
         let mut table = Table::new();

@@ -63,6 +63,19 @@ impl Session {
     /// A client of the cluster; nothing is connected yet.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let Cluster { endpoints, named_by } = self.cluster()?;
+        self.client_of(endpoints, &named_by)
+    }
+
+    /// A client of each node by itself, for what is about one node and nobody else may answer.
+    pub(crate) fn clients(&self) -> Result<Vec<Client>, Failure> {
+        let Cluster { endpoints, named_by } = self.cluster()?;
+        let each = endpoints
+            .into_iter()
+            .map(|endpoint| self.client_of(vec![endpoint], &named_by));
+        each.collect()
+    }
+
+    fn client_of(&self, endpoints: Vec<String>, named_by: &str) -> Result<Client, Failure> {
         let settings = Settings {
             endpoints,
             call_timeout: self.options.timeout,

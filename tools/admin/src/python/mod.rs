@@ -34,6 +34,8 @@ use client::wire::{KeyState, PoolMember};
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use serde_json::Value;
 
+use crate::rules;
+
 /// All that was found in a store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Store {
@@ -206,7 +208,7 @@ impl Reading<'_> {
 
 /// Reads one value strictly.
 fn value(text: &str) -> Result<Value, String> {
-    engine::json::parse(text.as_bytes()).map_err(|error| error.to_string())
+    rules::json(text.as_bytes())
 }
 
 /// A name that stands in its quotes; as it stands there when it is none.

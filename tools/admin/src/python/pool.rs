@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use engine::json::Anonymiser;
 use serde_json::Value;
 
 use super::{Error, Pooled, Reading, count, dumps, name, time, value};
+use crate::rules;
 
 const KNOWLEDGE: &str = "shared/knowledge.json";
 
@@ -68,8 +70,13 @@ fn pooled(sum: &str, text: &str) -> Result<Pooled, String> {
     {
         return Err(format!("its `hash` is {stated}"));
     }
+    let mut anonymised = concept.clone();
+    Anonymiser::default().anonymise(&mut anonymised);
+    if anonymised.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Err("nothing is left of the concept once it is anonymised".to_owned());
+    }
     Ok(Pooled {
-        json: engine::json::to_text(concept),
+        json: rules::value(concept)?,
         first_contributed: time(&entry, "first_contributed")?,
         usage_count: count(&entry, "usage_count")?,
         contributors: Vec::new(),

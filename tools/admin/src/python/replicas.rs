@@ -5,6 +5,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Reading, dumps, name, text, value};
+use crate::rules;
 
 const FOLDER: &str = "replication";
 const PREFIX: &str = "replication_";
@@ -47,6 +48,7 @@ fn incarnation(namespace: &str) -> u64 {
 }
 
 fn state(key: String, text_of_it: &str, incarnation: u64) -> Result<KeyState, String> {
+    rules::key(&key)?;
     let written = value(text_of_it)?;
     let held = written.get("value").ok_or("there is no `value` in it")?;
     let stated = text(&written, "checksum")?.ok_or("there is no `checksum` in it")?;
@@ -88,7 +90,7 @@ fn state(key: String, text_of_it: &str, incarnation: u64) -> Result<KeyState, St
         counter,
         stamp: stamp(&written)?,
         expires: None,
-        content: Some(Content::Register(engine::json::to_text(held))),
+        content: Some(Content::Register(rules::value(held)?)),
     };
     Ok(KeyState {
         key,

@@ -107,6 +107,7 @@ impl Verb for Backup {
                 bytes_per_s,
             } => {
                 let create = Create {
+                    status: StatusResponse::default(),
                     admin: session.client()?.admin(),
                     bar: session.output.bar("backing up"),
                     session,
@@ -126,6 +127,8 @@ impl Verb for Backup {
 struct Create {
     session: Session,
     admin: Admin,
+    /// Of the node, as it was when this began.
+    status: StatusResponse,
     folder: PathBuf,
     snapshot: String,
     bytes_per_s: u64,
@@ -145,9 +148,9 @@ enum Stream {
 }
 
 impl Create {
-    async fn run(self) -> Result<(), Failure> {
-        let status = self.admin.status().await?;
-        let mut receiver = Receiver::take_up(&self.folder, &self.snapshot, |manifest| is_of(manifest, &status))?;
+    async fn run(mut self) -> Result<(), Failure> {
+        self.choose().await?;
+        let mut receiver = Receiver::take_up(&self.folder, &self.snapshot, |manifest| is_of(manifest, &self.status))?;
         let mut resumed = receiver.is_some();
         if let Some(receiver) = &receiver {
             let (shown, had) = (receiver.partial().display(), show::bytes(receiver.received_bytes()));
@@ -197,6 +200,23 @@ impl Create {
         self.bar.finish_and_clear();
         let (path, manifest) = receiver.expect("a stream that ended has begun").finish()?;
         self.tell(&path, &manifest, resumed)
+    }
+
+    /// Takes the first node that answers, and no other one from then on: each has its own state.
+    async fn choose(&mut self) -> Result<(), Failure> {
+        let mut last = None;
+        for client in self.session.clients()? {
+            match client.admin().status().await {
+                Ok(status) => {
+                    self.admin = client.admin();
+                    self.status = status;
+                    return Ok(());
+                }
+                Err(error) if *error.kind() == Kind::Unreachable => last = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(last.map_or_else(|| Failure::usage("no node is named"), Failure::from))
     }
 
     /// Receives from one stream as much as it brings.

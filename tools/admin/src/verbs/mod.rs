@@ -15,7 +15,9 @@ mod compact;
 mod completions;
 mod config;
 mod delete;
+mod export;
 mod get;
+mod import;
 mod log_level;
 mod man;
 mod namespaces;
@@ -36,6 +38,8 @@ pub(crate) const VERBS: &[Row] = &[
     row::<delete::Delete>(),
     row::<scan::Scan>(),
     row::<watch::Watch>(),
+    row::<import::Import>(),
+    row::<export::Export>(),
     row::<snapshot::Snapshot>(),
     row::<backup::Backup>(),
     row::<restore::Restore>(),

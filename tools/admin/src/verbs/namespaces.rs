@@ -59,7 +59,7 @@ Examples:
 
 /// How the concurrent values of a register become one when they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Policy {
+pub(super) enum Policy {
     /// The newest wins
     LastWriteWins,
     /// That of the highest node name wins
@@ -133,7 +133,8 @@ fn table(session: &Session, namespaces: &[NamespaceInfo]) -> String {
     session.output.table(&["NAMESPACE", "ID", "STRATEGY"], &[1], rows)
 }
 
-fn word(strategy: Strategy) -> &'static str {
+/// The word for a strategy, as it is typed.
+pub(super) fn word(strategy: Strategy) -> &'static str {
     match strategy {
         Strategy::LastWriteWins => "last-write-wins",
         Strategy::HighestNodeWins => "highest-node-wins",
