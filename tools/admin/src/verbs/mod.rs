@@ -10,14 +10,34 @@ use clap::{ArgMatches, Args, Command};
 
 use crate::{error::Failure, session::Session};
 
+mod compact;
 mod completions;
 mod config;
+mod delete;
+mod get;
+mod log_level;
 mod man;
+mod namespaces;
+mod put;
+mod scan;
+mod snapshot;
 mod status;
+mod verify;
+mod watch;
 
 /// The table, in the order of help.
 pub(crate) const VERBS: &[Row] = &[
     row::<status::Status>(),
+    row::<namespaces::Namespaces>(),
+    row::<get::Get>(),
+    row::<put::Put>(),
+    row::<delete::Delete>(),
+    row::<scan::Scan>(),
+    row::<watch::Watch>(),
+    row::<snapshot::Snapshot>(),
+    row::<compact::Compact>(),
+    row::<verify::Verify>(),
+    row::<log_level::LogLevel>(),
     row::<config::Config>(),
     row::<completions::Completions>(),
     row::<man::Man>(),
