@@ -7,6 +7,7 @@
 //!    knowledge    a seeded mix of searches over that pool
 //!    start        opening after a clean stop and after kill -9, idle memory
 //!    scan         a bulk write over gRPC, and everything read back by Concepts/Scan
+//!    import       a million concepts over gRPC: memory, and the end beside the beginning
 //!    redis        the gRPC face beside Redis: writes, reads, reads of many
 //!  bulk           chunks over one stream of Concepts/Write, for those parts that load a node
 //!  report         Figure { median, spread, peer, ratio, bar }: as a table or as JSON
@@ -20,6 +21,7 @@ pub mod bulk;
 pub mod contribute;
 pub mod disk;
 pub mod engine_puts;
+pub mod import;
 pub mod knowledge;
 pub mod redis;
 pub mod report;

@@ -210,11 +210,24 @@ impl Node {
     /// When the process has gone.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory in bytes that was ever resident.
+    ///
+    /// # Panics
+    /// When the process has gone.
+    #[must_use]
+    pub fn resident_bytes_max(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a running node");
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("VmRSS of a process");
+            .find_map(|line| line.strip_prefix(field))
+            .expect("a field of every process");
         let kib: u64 = line
             .trim()
             .trim_end_matches(" kB")

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
 use continuum_benches::{
-    contribute, disk, engine_puts, knowledge, redis,
+    contribute, disk, engine_puts, import, knowledge, redis,
     report::{Better, Figure, table},
     scan, start,
 };
@@ -40,6 +40,7 @@ enum Part {
     Start,
     Scan,
     Redis,
+    Import,
 }
 
 fn main() -> ExitCode {
@@ -91,6 +92,9 @@ fn main() -> ExitCode {
     }
     if runs(Part::Redis) {
         figures.extend(runtime.block_on(redis::figures(repetitions)));
+    }
+    if runs(Part::Import) {
+        figures.extend(runtime.block_on(import::figures(repetitions)));
     }
     print(arguments.output, &figures, machine);
     ExitCode::SUCCESS
