@@ -6,7 +6,7 @@
 //!        │
 //!  node::Node           starts, kills, restarts, reaps one process; its log is shown when a test fails
 //!  http::Client         one HTTP/1.1 connection        federation::Member   the contribution calls of one member
-//!  grpc                 the gRPC clients of a node
+//!  grpc                 the gRPC clients of a node      admin::Admin   continuum-admin, run as people and scripts run it
 //!  trace::Trace         what strace saw: requests, syncs, answers, in their order
 //!  network              where the default ports are free
 //!  words                the WordNet concepts and a plain scan over them
@@ -24,6 +24,7 @@
 
 use std::io::Write as _;
 
+pub mod admin;
 pub mod disk;
 pub mod federation;
 pub mod grpc;
@@ -33,6 +34,7 @@ pub mod node;
 pub mod trace;
 pub mod words;
 
+pub use admin::Admin;
 pub use disk::SmallDisk;
 pub use federation::Member;
 pub use http::{Answer, Client};

@@ -384,19 +384,28 @@ pub fn was_killed(status: ExitStatus) -> bool {
 /// When there is none; says how to build it.
 #[must_use]
 pub fn binary() -> PathBuf {
-    if let Some(named) = std::env::var_os("CONTINUUM_TEST_BINARY") {
-        return named.into();
+    match std::env::var_os("CONTINUUM_TEST_BINARY") {
+        Some(named) => named.into(),
+        None => built("continuumd"),
     }
+}
+
+/// A program that was built beside the running test.
+///
+/// # Panics
+/// When there is none; says how to build it.
+#[must_use]
+pub fn built(program: &str) -> PathBuf {
     let this = std::env::current_exe().expect("the path of the running program");
     let built = this
         .ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join("continuumd"))
+        .map(|folder| folder.join(program))
         .find(|path| path.is_file());
     built.unwrap_or_else(|| {
         panic!(
-            "no continuumd beside {}: build it with `cargo build --release --bin continuumd`",
+            "no {program} beside {}: build it with `cargo build --release --bin {program}`",
             this.display()
         )
     })

@@ -172,4 +172,34 @@ pub(crate) fn uri(endpoint: &str) -> Result<Endpoint, Error> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_host_and_port() {
+        for good in [
+            "db1:7000",
+            "127.0.0.1:7000",
+            "[::1]:7000",
+            "http://db1:7000",
+            "http://db1:7000/",
+        ] {
+            assert!(uri(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "db1",
+            ":7000",
+            "db1:",
+            "db1:70000",
+            "::1:7000",
+            "a b:1",
+            "u@db1:7000",
+            "db1:7000/x",
+            "ftp://db1:1",
+        ] {
+            assert!(uri(bad).is_err(), "{bad}");
+        }
+        assert!(uri("https://db1:7000").unwrap_err().message().contains("TLS"));
+    }
+}

@@ -1,7 +1,7 @@
 //! The Rust client of Continuum.
 //!
 //! ```text
-//!  Client ─┬─ namespace("notes")   get  put  delete  batch  list      one call each
+//!  Client ─┬─ namespace("notes")   get  get_many  put  delete  batch  list      one call each
 //!          │                       scan  watch                        streams that go on after a break
 //!          │                       bulk                               chunks, acknowledged in order, sent again after a break
 //!          ├─ namespaces()         create  get  list  set_policy

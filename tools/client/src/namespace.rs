@@ -1,6 +1,8 @@
 //! One namespace: reads, writes, scans, watches.
 
-use proto::v1::{BatchRequest, GetRequest, ListRequest, ScanRequest, WatchRequest, concepts_client::ConceptsClient};
+use proto::v1::{
+    BatchRequest, GetManyRequest, GetRequest, ListRequest, ScanRequest, WatchRequest, concepts_client::ConceptsClient,
+};
 use tonic::transport::Channel;
 
 use crate::{
@@ -102,6 +104,28 @@ impl Namespace {
             Err(error) if *error.kind() == Kind::NotFound && error.reason() == "CONCEPT_ABSENT" => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads 1 to 1000 keys, each as it is at some moment during the call: one for each key, in their order, `None` where it
+    /// holds nothing.
+    ///
+    /// # Errors
+    /// As [`get`](Namespace::get); [`Kind::Refused`] when the answer would be too large: ask for fewer.
+    pub async fn get_many<S: Into<String>>(
+        &self,
+        keys: impl IntoIterator<Item = S>,
+    ) -> Result<Vec<Option<Concept>>, Error> {
+        let request = GetManyRequest {
+            namespace: self.name.clone(),
+            keys: keys.into_iter().map(Into::into).collect(),
+            omit_contexts: false,
+        };
+        let get = |channel, request| async { concepts(channel).get_many(request).await };
+        let answer = self.client.connection().call(Repeat::Reads, request, get).await?;
+        let found = answer.results.into_iter().map(|result| result.concept);
+        found
+            .map(|concept| concept.map(Concept::try_from).transpose())
+            .collect()
     }
 
     /// Writes one key. Durable when it returns.

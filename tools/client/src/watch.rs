@@ -159,7 +159,7 @@ impl Watch {
         match resume::message(self.client.settings(), messages).await {
             Ok(Some(message)) => self.take(message),
             // Only a resync ends a watch in order.
-            Ok(None) => self.broke(Error::confused("a watch that ended without a resync")),
+            Ok(None) => self.broke(tonic::Status::unavailable("the node ended the watch").into()),
             Err(error) => self.broke(error),
         }
     }

@@ -51,7 +51,7 @@ enum What {
         name: String,
     },
     /// Say where the file is
-    #[command(after_help = "Examples:\n  ${EDITOR:-vi} \"$(continuum-admin config path)\"")]
+    #[command(after_help = "Examples:\n  continuum-admin config path")]
     Path,
 }
 

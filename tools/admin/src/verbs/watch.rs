@@ -21,7 +21,7 @@ Examples:
   continuum-admin watch notes --prefix user/
   continuum-admin watch notes --count 1             wait for one change
   continuum-admin watch notes -o json | jq -c 'select(.event == \"put\")'
-  continuum-admin watch notes --from-token TOKEN    every change since; each JSON object has a token
+  continuum-admin watch notes --from-token 0a1b2c   every change since; each JSON object has a token
   continuum-admin watch notes --rescan              print what there is first, and again where changes were lost
 
 Exit codes: 75 when changes were lost and --rescan was not given.")]

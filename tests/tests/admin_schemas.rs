@@ -1,0 +1,173 @@
+//! Every verb of `continuum-admin`, run against a real node with `-o json`: what it prints is what its schema says.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use continuum_tests::{Admin, Node, skipped};
+use serde_json::{Value, json};
+
+/// What was printed, for which schema.
+#[derive(Default)]
+struct Printed(Vec<(&'static str, Value)>);
+
+impl Printed {
+    fn one(&mut self, admin: &Admin, schema: &'static str, words: &[&str]) -> Value {
+        let ran = admin.ok(&[words, &["-o", "json"]].concat());
+        let data = ran.json();
+        self.0.push((schema, data.clone()));
+        data
+    }
+
+    fn lines(&mut self, admin: &Admin, schema: &'static str, words: &[&str]) -> Vec<Value> {
+        let ran = admin.ok(&[words, &["-o", "json"]].concat());
+        let lines = ran.lines();
+        self.0.extend(lines.iter().map(|line| (schema, line.clone())));
+        lines
+    }
+}
+
+#[tokio::test]
+async fn what_is_printed_is_what_the_schemas_say() {
+    let name = "what_is_printed_is_what_the_schemas_say";
+    let python = std::env::var("CONTINUUM_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = Command::new(&python).args(["-c", "import jsonschema"]).output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        return skipped(name, "Python has no `jsonschema`: run through tools/test");
+    }
+    let node = Node::start().await;
+    let admin = Admin::of(&node);
+    let mut printed = Printed::default();
+    concepts(&admin, &mut printed);
+    watches(&admin, &mut printed);
+    files(&admin, &mut printed);
+    contexts(&mut printed);
+
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut check = Command::new(python)
+        .arg(tests.join("python/schemas.py"))
+        .arg(tests.join("../tools/admin/schemas"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = check.stdin.take().unwrap();
+    for (schema, data) in printed.0 {
+        writeln!(input, "{}", json!({ "schema": schema, "data": data })).unwrap();
+    }
+    drop(input);
+    let output = check.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// Each type of key, written, read, scanned, deleted.
+fn concepts(admin: &Admin, printed: &mut Printed) {
+    printed.one(admin, "namespaces-list", &["namespaces", "list"]);
+    printed.one(admin, "namespaces-create", &["namespaces", "create", "notes"]);
+    printed.one(admin, "namespaces-get", &["namespaces", "get", "notes"]);
+    printed.one(
+        admin,
+        "namespaces-set-policy",
+        &["namespaces", "set-policy", "notes", "keep-siblings"],
+    );
+    let listed = printed.one(admin, "namespaces-list", &["namespaces", "list"]);
+    assert_eq!(listed["namespaces"][0]["strategy"], "keep-siblings");
+    let writes: [&[&str]; 6] = [
+        &["register", r#"{"n": 1.50, "deep": [null, "é"]}"#],
+        &["session", r#""short""#, "--ttl", "12h"],
+        &["plan", "1", "--type", "sibling"],
+        &["plan", "2", "--type", "sibling"],
+        &["tags", r#"["red", {"b": 2}]"#, "--type", "set"],
+        &["hits", "--type", "counter", "--", "-7"],
+    ];
+    for words in writes {
+        printed.one(admin, "put", &[&["put", "notes"], words].concat());
+        printed.one(admin, "put", &[&["put", "notes", "--dry-run"], words].concat());
+    }
+    for key in ["register", "session", "plan", "tags", "hits"] {
+        printed.one(admin, "get", &["get", "notes", key]);
+    }
+    let scanned = printed.lines(admin, "scan", &["scan", "notes"]);
+    assert_eq!(scanned.len(), 5);
+    let bare = printed.lines(admin, "scan", &["scan", "notes", "--no-contexts"]);
+    assert!(bare.iter().all(|line| line.get("context").is_none()));
+    printed.one(admin, "delete", &["delete", "notes", "tags", "--dry-run"]);
+    printed.one(admin, "delete", &["delete", "notes", "tags", "--yes"]);
+}
+
+/// Every event.
+fn watches(admin: &Admin, printed: &mut Printed) {
+    let watching = admin.watch(&["watch", "notes", "--count", "2", "-o", "json"]);
+    admin.ok(&["put", "notes", "hits", "1", "--type", "counter"]);
+    admin.ok(&["delete", "notes", "hits", "--yes"]);
+    let ran = watching.ended();
+    assert_eq!(ran.code, Some(0));
+    let events = ran.lines();
+    let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["put", "deleted"]);
+    let token = events[0]["token"].as_str().unwrap();
+    let again = printed.lines(
+        admin,
+        "watch",
+        &["watch", "notes", "--from-token", token, "--count", "1", "--progress"],
+    );
+    assert_eq!(
+        again.last().unwrap()["event"],
+        "deleted",
+        "the token leads behind the put"
+    );
+    assert_eq!(again[0]["event"], "progress");
+    printed.0.extend(events.into_iter().map(|event| ("watch", event)));
+    // Begun after the scan, so that the change is none of its own.
+    let watching = admin.watch(&[
+        "watch", "notes", "--rescan", "--prefix", "r", "--count", "1", "-o", "json",
+    ]);
+    admin.ok(&["put", "notes", "r2", "1"]);
+    let found = watching.ended().lines();
+    assert_eq!(
+        (&found[0]["event"], &found[1]["event"]),
+        (&json!("found"), &json!("put"))
+    );
+    printed.0.extend(found.into_iter().map(|event| ("watch", event)));
+}
+
+/// The node and its files.
+fn files(admin: &Admin, printed: &mut Printed) {
+    printed.one(admin, "status", &["status"]);
+    printed.one(admin, "snapshot-create", &["snapshot", "create", "before"]);
+    let listed = printed.one(admin, "snapshot-list", &["snapshot", "list"]);
+    assert_eq!(listed["snapshots"][0]["name"], "before");
+    printed.one(admin, "snapshot-delete", &["snapshot", "delete", "before", "--dry-run"]);
+    printed.one(admin, "snapshot-delete", &["snapshot", "delete", "before", "--yes"]);
+    printed.one(admin, "compact", &["compact", "--dry-run"]);
+    printed.one(admin, "compact", &["compact"]);
+    let report = printed.one(admin, "verify", &["verify"]);
+    assert_eq!(report["sound"], true);
+    printed.one(admin, "log-level", &["log-level"]);
+    printed.one(admin, "log-level", &["log-level", "debug", "--dry-run"]);
+    printed.one(admin, "log-level", &["log-level", "debug"]);
+}
+
+/// What needs no node.
+fn contexts(printed: &mut Printed) {
+    let admin = Admin::alone();
+    printed.one(&admin, "config-show", &["config", "show"]);
+    printed.one(
+        &admin,
+        "config-set",
+        &["config", "set", "home", "--endpoint", "db1:7000"],
+    );
+    printed.one(&admin, "config-use", &["config", "use", "home"]);
+    printed.one(&admin, "config-show", &["config", "show"]);
+    printed.one(&admin, "config-list", &["config", "list"]);
+    printed.one(&admin, "config-remove", &["config", "remove", "home"]);
+    printed.one(&admin, "config-path", &["config", "path"]);
+    printed.one(&admin, "completions", &["completions", "bash"]);
+    printed.one(&admin, "man", &["man"]);
+    let folder = admin.home().join("man");
+    printed.one(&admin, "man", &["man", "--dir", folder.to_str().unwrap()]);
+    assert!(folder.join("continuum-admin-snapshot-create.1").is_file());
+}
