@@ -198,7 +198,13 @@ impl Create {
             }
         }
         self.bar.finish_and_clear();
-        let (path, manifest) = receiver.expect("a stream that ended has begun").finish()?;
+        let receiver = receiver.expect("a stream that ended has begun");
+        let id = receiver.id().to_owned();
+        let (path, manifest) = receiver.finish()?;
+        if self.snapshot.is_empty() {
+            // The node need not keep it any longer. Not heard, it does so for an hour.
+            let _unheard = self.admin.delete_snapshot(&id).await;
+        }
         self.tell(&path, &manifest, resumed)
     }
 

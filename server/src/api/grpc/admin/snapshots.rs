@@ -95,7 +95,7 @@ impl Service {
             sent_bytes: 0,
             since: Stopwatch::start(),
         };
-        tasks::start_blocking(move || sender.send_all(&lease, &received));
+        tasks::start_blocking(move || sender.send_all(lease, &received));
         Ok(flow)
     }
 }
@@ -146,17 +146,19 @@ struct Sender {
 }
 
 impl Sender {
-    fn send_all(mut self, lease: &Lease, received: &HashMap<String, u64>) {
-        let sent = self.start(lease).and_then(|()| {
+    fn send_all(mut self, lease: Lease, received: &HashMap<String, u64>) {
+        let sent = self.start(&lease).and_then(|()| {
             for (index, file) in lease.manifest().files.iter().enumerate() {
                 let offset = received.get(&file.path).copied().unwrap_or(0);
                 let path = lease.path().join(&file.path);
                 self.file(count(index), &path, offset, file.bytes)?;
             }
+            // Before the end is told: whoever hears it may release what was leased. Not removed here, for that the last message
+            // was sent does not say that it has come.
+            drop(lease);
             Ok(self.outlet.send_blocking(part(Part::End(BackupEnd {})))?)
         });
         match sent {
-            // Not removed here: that the last message was sent does not say that it has come.
             Ok(()) => self.outlet.finish(),
             Err(End::Gone) => {}
             Err(End::Failed(refused)) => self.outlet.fail(refused),
