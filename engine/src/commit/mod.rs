@@ -20,6 +20,7 @@ use wal::Lsn;
 
 use crate::{crdt, keyspace::NamespaceId, store::Write};
 
+mod ages;
 pub(crate) mod applier;
 pub(crate) mod committer;
 pub(crate) mod flusher;

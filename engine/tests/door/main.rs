@@ -7,6 +7,7 @@
 
 mod backup;
 mod basics;
+mod compact;
 mod conditions;
 mod faults;
 mod following;
@@ -15,3 +16,4 @@ mod opening;
 mod power_cut;
 mod rocks;
 mod space;
+mod verify;
