@@ -22,7 +22,9 @@ pub mod json;
 pub mod keyspace;
 pub mod ledger;
 pub mod store;
+pub mod verify;
 
+mod compact;
 mod follow;
 pub mod format;
 mod open;
@@ -32,5 +34,6 @@ pub use commit::{
     Batch, CommitError, Condition, Disk, Durability, Effect, Expected, Mutation, Pending, Receipt, Replayed, Request,
     Supersede,
 };
+pub use compact::{CompactProgress, Compacted, Range};
 pub use follow::{FollowError, Followed, Follower};
 pub use open::{Engine, Environment, NODE_BYTES_MAX, OpenError, Settings};

@@ -1,6 +1,6 @@
 //! The engine as its users hold it.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use crate::{
         stop::Stop,
         threads::Threads,
     },
+    compact::{self, CompactProgress, Compacted, Range},
     crdt,
     follow::{FollowError, Follower},
     identity::Actor,
@@ -31,6 +32,7 @@ use crate::{
     },
     recovery::{self, Recovered},
     store::{self, Family, Store, View, end_of_prefix, rocks},
+    verify,
 };
 
 /// The longest name of a node, in bytes.
@@ -60,6 +62,13 @@ pub struct Settings {
     pub free_soft_bytes: u64,
     /// Free space under which client writes are refused while deletes still work, besides what the store needs.
     pub free_hard_bytes: u64,
+    /// Bytes that compactions and flushes together may write in a second; 0 sets no bound.
+    pub compaction_bytes_per_s: u64,
+    /// Log kept for those who come back late, although nobody needs it now: at most so many bytes, none on a disk that is
+    /// filling up. 0 keeps nothing.
+    pub log_keep_bytes: u64,
+    /// … and no older than so many seconds.
+    pub log_keep_s: u64,
 }
 
 impl Default for Settings {
@@ -71,6 +80,9 @@ impl Default for Settings {
             segment_bytes: 64 << 20,
             free_soft_bytes: 512 << 20,
             free_hard_bytes: 128 << 20,
+            compaction_bytes_per_s: 0,
+            log_keep_bytes: 256 << 20,
+            log_keep_s: 86_400,
         }
     }
 }
@@ -97,6 +109,7 @@ impl Settings {
         rocks::Settings {
             block_cache_bytes: self.block_cache_bytes,
             flush_log_bytes: self.flush_log_bytes,
+            compaction_bytes_per_s: self.compaction_bytes_per_s,
             free_bytes,
         }
     }
@@ -140,6 +153,7 @@ impl Environment {
         backup::refuse_unfinished(directory).map_err(OpenError::Refused)?;
         let log = wal::storage::Disk::open(directory.join(LOG))
             .map_err(|error| OpenError::Refused(format!("{}: {error}", directory.join(LOG).display())))?;
+        verify::clear(directory);
         let settings = settings.database(log.free_bytes().unwrap_or(u64::MAX));
         let open = || rocks::Rocks::open(&directory.join(backup::DATABASE), &settings);
         let store = match open() {
@@ -190,8 +204,10 @@ struct Shared {
     identity: Identity,
     context_key: meta::ContextKey,
     disk: Arc<Mutex<Disk>>,
-    /// Held while a backup is made: one at a time.
+    /// Held while a checkpoint of the store is made or read, or it is compacted on demand: one at a time.
     backup: Mutex<()>,
+    /// Whether more of the log is kept than is needed.
+    keeps_log: bool,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -213,6 +229,7 @@ impl Engine {
             log,
             replayed_bytes,
             applied,
+            durable,
         } = recovery::recover(&settings, &environment)?;
         let Environment {
             clock,
@@ -251,6 +268,9 @@ impl Engine {
             group_bytes_max: GROUP_BYTES_MAX.min(settings.log().group_bytes_max / 2),
             flush_log_bytes: settings.flush_log_bytes,
             unflushed_bytes: replayed_bytes,
+            durable,
+            log_keep_bytes: settings.log_keep_bytes,
+            log_keep: Duration::from_secs(settings.log_keep_s),
         };
         let threads = Threads::start(parts, &store)
             .map_err(|error| OpenError::Refused(format!("the engine's threads cannot be started: {error}")))?;
@@ -265,6 +285,7 @@ impl Engine {
             context_key,
             disk,
             backup: Mutex::default(),
+            keeps_log: settings.log_keep_bytes > 0,
             threads,
         };
         Ok(Engine {
@@ -430,6 +451,34 @@ impl Engine {
         backup::checkpoint(&*self.shared.store, &self.shared.queue, directory, made_at)
     }
 
+    /// Reads everything: the log up to what is synced, and the database by a checkpoint of hard links, which is made and
+    /// removed beside it. Commits go on meanwhile. Blocks; not while a backup is made.
+    ///
+    /// # Errors
+    /// When it could not be begun, or the log cannot be read at all. Damage is no error: it is reported.
+    pub fn verify(&self, progress: verify::Progress<'_>) -> Result<verify::Report, OpenError> {
+        let _alone = self.shared.backup.lock();
+        let shared = &*self.shared;
+        verify::online(&*shared.store, &shared.queue, shared.progress.log(), progress)
+    }
+
+    /// Rewrites the tables of the database without what was deleted or overwritten: those with keys in `range`, or all.
+    /// `progress` is told after each piece, and stops it by false. Commits go on meanwhile. Blocks; one at a time.
+    ///
+    /// # Errors
+    /// [`backup::Error`], of its kinds those about room, the engine and the store; what was rewritten stays so.
+    pub fn compact(
+        &self,
+        range: Option<&Range>,
+        progress: &mut dyn FnMut(CompactProgress) -> bool,
+    ) -> Result<Compacted, backup::Error> {
+        let _alone = self.shared.backup.lock();
+        let shared = &*self.shared;
+        // As it was last looked at, at most a second or two ago; nothing before the first look.
+        let free_bytes = || Some(shared.disk.lock().free_bytes).filter(|bytes| *bytes > 0);
+        compact::compact(&*shared.store, &shared.queue, &free_bytes, range, progress)
+    }
+
     /// Takes no more batches; those queued are still carried out. Whoever waits for room on a full disk is told at once, so
     /// that the callers can be stopped before [`Engine::close`].
     pub fn stop_taking(&self) {
@@ -451,6 +500,8 @@ impl Engine {
             return Err(OpenError::Refused(format!("the engine had stopped: {reason}")));
         };
         match flusher::flush(&*self.shared.store) {
+            // What is kept for late comers stays; the next life lets go of it.
+            Ok(durable) if self.shared.keeps_log => tracing::debug!(durable = durable.0, "flushed"),
             Ok(durable) => drop(log.retire(durable)?),
             Err(error) if error.is_no_space() => {
                 tracing::warn!(%error, "closed without a flush: the next start reads the log instead");

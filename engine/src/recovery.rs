@@ -37,6 +37,8 @@ pub(crate) struct Recovered {
     /// Bytes of log that the store held only in part: they count towards the next flush.
     pub(crate) replayed_bytes: u64,
     pub(crate) applied: Lsn,
+    /// The last record durably in the store.
+    pub(crate) durable: Lsn,
 }
 
 /// Brings log and store together.
@@ -51,8 +53,9 @@ pub(crate) fn recover(settings: &Settings, environment: &Environment) -> Result<
         None => first_start(store, environment)?,
     };
     let applied = meta::applied(store)?;
+    let durable = meta::applied_durably(store)?;
     let log_settings = wal::Settings {
-        verify_above: meta::applied_durably(store)?,
+        verify_above: durable,
         ..settings.log()
     };
     let owner = codec::encode(&identity);
@@ -86,6 +89,7 @@ pub(crate) fn recover(settings: &Settings, environment: &Environment) -> Result<
         log,
         replayed_bytes,
         applied,
+        durable,
     })
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{Consumer, Error, Lsn, Reader, consumers::Consumers, segment, storage::Storage};
+use crate::{Consumer, Error, Keep, Lsn, Reader, consumers::Consumers, segment, storage::Storage};
 
 /// Distance of the places in a segment that are kept in memory for readers to start from.
 const MARK_EVERY_BYTES: u64 = 1 << 20;
@@ -37,6 +37,8 @@ pub(crate) struct Segment {
     pub(crate) previous_last: Lsn,
     /// Its last LSN, once nothing more will come.
     pub(crate) sealed: Option<Lsn>,
+    /// Length of its file.
+    pub(crate) bytes: u64,
     pub(crate) marks: Marks,
 }
 
@@ -52,6 +54,7 @@ impl Segment {
             first: header.first,
             previous_last: header.previous_last,
             sealed: None,
+            bytes: header.capacity,
             marks: Marks::default(),
         }
     }
@@ -108,6 +111,11 @@ impl Catalog {
         self.segments.lock().front().expect("an open log has a segment").first
     }
 
+    /// Numbers of the segments that are there, oldest first.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        self.segments.lock().iter().map(|segment| segment.number).collect()
+    }
+
     /// Remembers where the group of `first` begins in the active segment, if it is far enough from the last one.
     pub(crate) fn mark(&self, first: Lsn, offset: u64) {
         if let Some(active) = self.segments.lock().back_mut() {
@@ -124,11 +132,16 @@ impl Catalog {
         segments.push_back(next);
     }
 
-    /// The oldest segment, if everything in it is at or below `limit` and it is sealed.
-    pub(crate) fn oldest_below(&self, limit: Lsn) -> Option<u64> {
+    /// The oldest segment, if everything in it is at or below `limit`, it is sealed, and `keep` does not ask for it.
+    pub(crate) fn oldest_to_go(&self, limit: Lsn, keep: Keep) -> Option<u64> {
         let segments = self.segments.lock();
         let oldest = segments.front()?;
-        (oldest.sealed? <= limit).then_some(oldest.number)
+        let last = oldest.sealed?;
+        let is_kept = || {
+            let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
+            last > keep.above && bytes <= keep.bytes
+        };
+        (last <= limit && !is_kept()).then_some(oldest.number)
     }
 
     pub(crate) fn forget(&self, number: u64) {

@@ -13,6 +13,7 @@
 //! | `log`, `active` | the writing side: append, sync, rotation, retention |
 //! | `recovery`, `scan` | what a crash may leave behind, and what is damage |
 //! | `reader`, `catalog`, `consumers` | what other threads see of the log |
+//! | [`inspect`] | looking at a log without writing to it: what is there, and everything that is damaged |
 //! | [`storage`] | the seam to the file system: a real directory, or one that fails on purpose |
 //!
 //! # Invariants
@@ -31,6 +32,7 @@ mod catalog;
 mod consumers;
 mod error;
 mod group;
+pub mod inspect;
 mod log;
 mod reader;
 mod recovery;
@@ -44,7 +46,7 @@ pub use catalog::{Extent, Handle};
 pub use consumers::Consumer;
 pub use error::{Damage, Error};
 pub use group::{GROUP_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Record};
-pub use log::Log;
+pub use log::{Keep, Log};
 pub use reader::{Entry, Reader};
 pub use recovery::Recovery;
 pub use segment::OWNER_BYTES_MAX;

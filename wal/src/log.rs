@@ -23,6 +23,23 @@ use crate::{
 /// An append buffer grown over this by a large group is given back afterwards.
 const BUFFER_BYTES_KEPT: usize = 2 << 20;
 
+/// What of the log to keep although nobody needs it: as long as both bounds hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Only segments with a record above.
+    pub above: Lsn,
+    /// Only while all segments, the active one included, take no more than so many bytes.
+    pub bytes: u64,
+}
+
+impl Keep {
+    /// Keeps nothing beyond need.
+    pub const NOTHING: Keep = Keep {
+        above: Lsn(u64::MAX),
+        bytes: 0,
+    };
+}
+
 /// The writing side; one thread owns it. Other threads read through a [`Handle`].
 pub struct Log {
     catalog: Arc<Catalog>,
@@ -164,11 +181,19 @@ impl Log {
     /// # Errors
     /// [`Error::Failed`] when a file cannot be removed or the removal not be made durable.
     pub fn retire(&mut self, durable: Lsn) -> Result<usize, Error> {
+        self.retire_beyond(durable, Keep::NOTHING)
+    }
+
+    /// The same, but leaves what `keep` asks for: whoever comes back late finds it.
+    ///
+    /// # Errors
+    /// As [`Log::retire`].
+    pub fn retire_beyond(&mut self, durable: Lsn, keep: Keep) -> Result<usize, Error> {
         self.refuse_after_failure()?;
         let wanted = self.catalog.consumers.lowest().unwrap_or(durable);
         let limit = durable.min(wanted).min(self.catalog.synced());
         let mut retired = 0;
-        while let Some(number) = self.catalog.oldest_below(limit) {
+        while let Some(number) = self.catalog.oldest_to_go(limit, keep) {
             // Oldest first, each made durable before the next goes: a power cut must not leave a hole in the numbers.
             let storage = &self.catalog.storage;
             let outcome = storage

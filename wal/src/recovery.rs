@@ -138,7 +138,7 @@ fn take_unused(storage: &dyn Storage, found: &mut Vec<Found>) -> Result<Option<S
     Ok(found.pop().map(|unused| unused.name))
 }
 
-fn is_zero_behind_header(file: &dyn File) -> io::Result<bool> {
+pub(crate) fn is_zero_behind_header(file: &dyn File) -> io::Result<bool> {
     let mut chunk = vec![0; 256 << 10];
     let mut offset = segment::HEADER_BYTES;
     loop {

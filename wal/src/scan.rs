@@ -102,7 +102,7 @@ pub(crate) fn scan(opened: &Opened) -> Result<Scan, Error> {
     Ok(scan)
 }
 
-fn check_flags(head: &group::Header, name: &str, offset: u64) -> Result<(), Error> {
+pub(crate) fn check_flags(head: &group::Header, name: &str, offset: u64) -> Result<(), Error> {
     if head.flags == 0 {
         return Ok(());
     }

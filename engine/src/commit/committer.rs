@@ -13,10 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wal::{Log, Lsn, Record};
+use wal::{Keep, Log, Lsn, Record};
 
 use super::{
     Batch, CommitError,
+    ages::Ages,
     applier::{Applier, Group, Progress},
     flusher::{Flushed, Order},
     gather::Gather,
@@ -85,6 +86,11 @@ pub(crate) struct Committer {
     /// Batches taken from the queue.
     taken: u64,
     gather: Gather,
+    /// The last record known to be durably in the store.
+    durable: Lsn,
+    /// Log kept beyond need, at most.
+    log_keep_bytes: u64,
+    ages: Ages,
 }
 
 /// What became of the first batches of a round.
@@ -106,6 +112,9 @@ pub(crate) struct Parts {
     pub(crate) group_bytes_max: usize,
     pub(crate) flush_log_bytes: u64,
     pub(crate) unflushed_bytes: u64,
+    pub(crate) durable: Lsn,
+    pub(crate) log_keep_bytes: u64,
+    pub(crate) log_keep: Duration,
 }
 
 impl Committer {
@@ -120,6 +129,9 @@ impl Committer {
             group_bytes_max,
             flush_log_bytes,
             unflushed_bytes,
+            durable,
+            log_keep_bytes,
+            log_keep,
         } = parts;
         Committer {
             queue,
@@ -143,6 +155,9 @@ impl Committer {
             sent: 0,
             taken: 0,
             gather: Gather::default(),
+            durable,
+            log_keep_bytes,
+            ages: Ages::new(log_keep),
         }
     }
 
@@ -240,6 +255,9 @@ impl Committer {
         } else {
             self.space.admit(unflushed)
         };
+        if !matches!(admission, Admission::All | Admission::Nothing) && self.let_go_of_log(Keep::NOTHING)? {
+            admission = self.space.admit(unflushed);
+        }
         let mut batches = batches;
         loop {
             let start = self.merger.before();
@@ -250,6 +268,9 @@ impl Committer {
             };
             self.drain_applier()?;
             self.merger.roll_back(&start);
+            if matches!(error, wal::Error::Full(_)) && self.let_go_of_log(Keep::NOTHING)? {
+                continue;
+            }
             let refusal = match (error, admission) {
                 (wal::Error::Full(_), Admission::All | Admission::Nothing | Admission::NoSpace { .. }) => {
                     admission = self.space.only_deletes(self.to_be_flushed());
@@ -359,7 +380,26 @@ impl Committer {
         }
         self.look_at = after(LOOK_AT_SPACE);
         self.look()?;
+        self.ages.note(after(Duration::ZERO), self.log.last());
+        self.let_go_of_log(self.keep())?;
         self.flush_if_due()
+    }
+
+    /// What of the log is kept for those who come back late.
+    fn keep(&self) -> Keep {
+        if self.space.is_low() {
+            return Keep::NOTHING;
+        }
+        Keep {
+            above: self.ages.old(),
+            bytes: self.log_keep_bytes,
+        }
+    }
+
+    /// Drops what of the log is neither needed nor to be kept; false when there was nothing.
+    fn let_go_of_log(&mut self, keep: Keep) -> Result<bool, String> {
+        let retired = self.log.retire_beyond(self.durable, keep);
+        Ok(retired.map_err(|error| self.fatal(&error))? > 0)
     }
 
     /// Has the store compact or not, as the disk has room now.
@@ -427,7 +467,8 @@ impl Committer {
                 self.flush_not_before = None;
                 self.flush_when_full_from = after(FLUSH_WHEN_FULL);
                 self.store_is_full = false;
-                self.log.retire(durable).map_err(|error| self.fatal(&error))?;
+                self.durable = self.durable.max(durable);
+                self.let_go_of_log(self.keep())?;
                 self.look()?;
             }
             Err(error) => {

@@ -25,6 +25,7 @@ use crate::{
     store::Write,
 };
 
+mod ages;
 pub(crate) mod applier;
 pub(crate) mod committer;
 pub(crate) mod flusher;

@@ -108,8 +108,8 @@ pub fn seal(before: &[u8; 32], body: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(before).chain_update(body).finalize().into()
 }
 
-const SEALED: u8 = 0x01;
-const HEAD: u8 = 0x02;
+pub(super) const SEALED: u8 = 0x01;
+pub(super) const HEAD: u8 = 0x02;
 
 /// Key of a [`Sealed`].
 #[must_use]

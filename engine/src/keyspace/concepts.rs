@@ -43,13 +43,13 @@ pub fn split(key: &[u8]) -> Option<(NamespaceId, &[u8])> {
 }
 
 /// A state as it lies on disk; `S` is `String` when read and `&str` when written.
-#[derive(Serialize, Deserialize)]
-struct Stored<S> {
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Stored<S> {
     context: Vec<(u32, u64)>,
     entries: Vec<StoredEntry<S>>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct StoredEntry<S> {
     actor: u32,
     counter: u64,
@@ -58,7 +58,7 @@ struct StoredEntry<S> {
     content: StoredContent<S>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 enum StoredContent<S> {
     Register(S),
     Sibling(S),

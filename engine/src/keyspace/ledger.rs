@@ -80,11 +80,11 @@ pub struct Head {
 }
 impl First for Head {}
 
-const ACCOUNT: u8 = 0x01;
-const NAME: u8 = 0x02;
-const WINDOW: u8 = 0x03;
-const EVENT: u8 = 0x04;
-const HEAD: u8 = 0x05;
+pub(super) const ACCOUNT: u8 = 0x01;
+pub(super) const NAME: u8 = 0x02;
+pub(super) const WINDOW: u8 = 0x03;
+pub(super) const EVENT: u8 = 0x04;
+pub(super) const HEAD: u8 = 0x05;
 
 /// Key of an [`Account`].
 #[must_use]

@@ -36,7 +36,7 @@ pub const CONTEXT_KEY: &[u8] = b"context_key";
 pub const ISSUED: &[u8] = b"issued";
 /// Name of the last record applied.
 pub const APPLIED_LSN: &[u8] = b"applied_lsn";
-const ACTOR: &[u8] = b"actor/";
+pub(super) const ACTOR: &[u8] = b"actor/";
 
 /// Format version of the whole store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,12 +78,12 @@ pub struct Issued {
 }
 impl First for Issued {}
 
-#[derive(Serialize, Deserialize)]
-struct Applied(u64);
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Applied(u64);
 impl First for Applied {}
 
-#[derive(Serialize, Deserialize)]
-struct ActorRow {
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ActorRow {
     node: String,
     incarnation: u64,
 }

@@ -27,6 +27,7 @@ pub mod meta;
 pub mod pool;
 pub mod registry;
 pub mod requests;
+pub mod row;
 
 /// A namespace's number; never reused. 0 is `system`, 1 is `shared` (the pool), users' begin at 16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

@@ -54,9 +54,9 @@ pub struct Head {
 }
 impl First for Head {}
 
-const POOLED: u8 = 0x01;
-const INDEXED: u8 = 0x02;
-const HEAD: u8 = 0x03;
+pub(super) const POOLED: u8 = 0x01;
+pub(super) const INDEXED: u8 = 0x02;
+pub(super) const HEAD: u8 = 0x03;
 
 /// Key of a [`Pooled`].
 #[must_use]

@@ -87,10 +87,10 @@ impl Default for Head {
     }
 }
 
-const NAMESPACE: u8 = 0x01;
-const NAME: u8 = 0x02;
-const LIMITS: u8 = 0x03;
-const HEAD: u8 = 0x04;
+pub(super) const NAMESPACE: u8 = 0x01;
+pub(super) const NAME: u8 = 0x02;
+pub(super) const LIMITS: u8 = 0x03;
+pub(super) const HEAD: u8 = 0x04;
 
 /// Key of a [`Namespace`].
 #[must_use]

@@ -117,11 +117,11 @@ pub struct Head {
 }
 impl First for Head {}
 
-const ANSWERED: u8 = 0x01;
-const ASKED: u8 = 0x02;
-const TURN: u8 = 0x03;
-const CALLER: u8 = 0x04;
-const HEAD: u8 = 0x05;
+pub(super) const ANSWERED: u8 = 0x01;
+pub(super) const ASKED: u8 = 0x02;
+pub(super) const TURN: u8 = 0x03;
+pub(super) const CALLER: u8 = 0x04;
+pub(super) const HEAD: u8 = 0x05;
 
 /// Callers are at most this long, in bytes; the door cuts at 256.
 fn caller_length(caller: &str) -> [u8; 2] {

@@ -48,6 +48,8 @@ pub struct Settings {
     pub block_cache_bytes: usize,
     /// The log between two flushes by the engine; write buffers are sized from it.
     pub flush_log_bytes: u64,
+    /// Bytes that compactions and flushes together may write in a second, flushes first; 0 sets no bound.
+    pub compaction_bytes_per_s: u64,
     /// Free space at opening: where it holds no compaction, none is begun before [`Store::compact`] says so.
     pub free_bytes: u64,
 }
@@ -57,6 +59,7 @@ impl Default for Settings {
         Settings {
             block_cache_bytes: 64 << 20,
             flush_log_bytes: 64 << 20,
+            compaction_bytes_per_s: 0,
             free_bytes: u64::MAX,
         }
     }
@@ -110,7 +113,7 @@ impl Rocks {
         let families = Family::ALL.map(|family| {
             ColumnFamilyDescriptor::new(family.name(), family_options(family, settings, compactions, &cache))
         });
-        let options = database_options().map_err(failed)?;
+        let options = database_options(settings).map_err(failed)?;
         let database = DBWithThreadMode::<SingleThreaded>::open_cf_descriptors(&options, directory, families)
             .map_err(|error| explain_open(directory, &error.into_string()))?;
         let mut unlogged = WriteOptions::default();
@@ -152,8 +155,16 @@ impl Rocks {
     }
 }
 
-fn database_options() -> Result<Options, rocksdb::Error> {
+/// How often the limiter lets bytes through, and how rarely a compaction goes before a flush that waits.
+const LIMITER_REFILL_US: i64 = 100_000;
+const LIMITER_FAIRNESS: i32 = 100;
+
+fn database_options(settings: &Settings) -> Result<Options, rocksdb::Error> {
     let mut options = Options::default();
+    if let Ok(rate @ 1..) = i64::try_from(settings.compaction_bytes_per_s) {
+        // RocksDB asks it for flushes at high priority and for compactions at low.
+        options.set_ratelimiter(rate, LIMITER_REFILL_US, LIMITER_FAIRNESS);
+    }
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_atomic_flush(true);

@@ -7,6 +7,7 @@
 
 mod backup;
 mod basics;
+mod compact;
 mod conditions;
 mod faults;
 mod following;
@@ -16,3 +17,4 @@ mod power_cut;
 mod requests;
 mod rocks;
 mod space;
+mod verify;

@@ -50,6 +50,7 @@ impl Node {
             flush_log_bytes: 16 << 10,
             free_soft_bytes: 0,
             free_hard_bytes: 0,
+            log_keep_bytes: 0,
             ..Settings::default()
         };
         Node {

@@ -4,6 +4,7 @@
 mod damage;
 mod failures;
 mod following;
+mod inspect;
 mod on_disk;
 mod power_cut;
 mod retention;

@@ -107,13 +107,12 @@ impl Reader {
             let mut errors = vec![error];
             let mut before = None;
             for bound in bounds.iter().filter(is_behind) {
-                match self.first_behind(family, bound, after.as_deref()) {
-                    (Some(key), error) => {
-                        before = Some(key);
-                        errors.extend(error);
-                        break;
-                    }
-                    (None, error) => errors.extend(error),
+                let (key, error) = self.first_behind(family, bound, after.as_deref());
+                errors.extend(error);
+                // Always further on, whatever a damaged table answers.
+                before = key.filter(|key| *key > from);
+                if before.is_some() {
+                    break;
                 }
             }
             errors.dedup();

@@ -96,6 +96,7 @@ impl Node {
     async fn open(directory: tempfile::TempDir, clock: Arc<Hand>, settings: Settings) -> Node {
         let engine_settings = engine::Settings {
             segment_bytes: 8 << 20,
+            log_keep_bytes: 0,
             block_cache_bytes: 1 << 20,
             free_soft_bytes: 0,
             free_hard_bytes: 0,
