@@ -41,6 +41,9 @@ pub const NODE_BYTES_MAX: usize = 256;
 /// The largest group the log takes: one batch of the largest size with its index rows.
 const LOG_GROUP_BYTES_MAX: u64 = 32 << 20;
 
+/// Of several keys that are read together, so many are looked up at once: as many as `RocksDB` takes in one go.
+const KEYS_READ_AT_ONCE: usize = 32;
+
 /// The folder of the log in a data directory.
 pub(crate) const LOG: &str = "log";
 
@@ -316,6 +319,31 @@ impl Engine {
         bytes
             .map(|bytes| Ok(concepts::decode(&bytes, &self.shared.actors)?))
             .transpose()
+    }
+
+    /// The states of several concepts, each with its place among `keys`, in their order; visits until `visit` returns false. They
+    /// are read a few at a time, so that memory holds a few, and so not of one moment.
+    ///
+    /// # Errors
+    /// When the store cannot be read or a state is damaged.
+    pub fn concepts_at(
+        &self,
+        namespace: NamespaceId,
+        keys: &[impl AsRef<[u8]>],
+        visit: &mut dyn FnMut(usize, Option<crdt::State>) -> bool,
+    ) -> Result<(), store::Error> {
+        let mut place = 0;
+        for keys in keys.chunks(KEYS_READ_AT_ONCE) {
+            let keys: Vec<Vec<u8>> = keys.iter().map(|key| concepts::key(namespace, key.as_ref())).collect();
+            for row in self.shared.store.get_many(Family::Concepts, &keys)? {
+                let state = row.map(|row| concepts::decode(&row, &self.shared.actors)).transpose()?;
+                if !visit(place, state) {
+                    return Ok(());
+                }
+                place += 1;
+            }
+        }
+        Ok(())
     }
 
     /// The state in a row of [`Family::Concepts`], as [`Follower`] hands it out.
