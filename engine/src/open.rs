@@ -8,7 +8,7 @@ use wal::{Lsn, storage::Storage};
 
 use crate::{
     backup,
-    clock::{Clock, Timestamp},
+    clock::Clock,
     commit::{
         Batch, Disk, Durability, GROUP_BYTES_MAX, Pending, RECORD_FRAMING_BYTES,
         applier::Progress,
@@ -20,7 +20,6 @@ use crate::{
         stop::Stop,
         threads::Threads,
     },
-    compact::{self, CompactProgress, Compacted, Range},
     crdt,
     follow::{FollowError, Follower},
     identity::Actor,
@@ -117,6 +116,14 @@ impl Settings {
         }
     }
 
+    fn marks(&self) -> Marks {
+        Marks {
+            soft_bytes: self.free_soft_bytes,
+            hard_bytes: self.free_hard_bytes,
+            reserve_bytes: self.segment_bytes,
+        }
+    }
+
     pub(crate) fn log(&self) -> wal::Settings {
         let group = LOG_GROUP_BYTES_MAX.min(self.segment_bytes.saturating_sub(SEGMENT_OVERHEAD_BYTES));
         wal::Settings {
@@ -195,20 +202,20 @@ pub enum OpenError {
 /// The engine; clones share it. Reads go through [`Engine::view`], every change through [`Engine::commit`].
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
-    queue: Arc<Queue>,
+pub(crate) struct Shared {
+    pub(crate) queue: Arc<Queue>,
     stop: Arc<Stop>,
-    progress: Arc<Progress>,
+    pub(crate) progress: Arc<Progress>,
     actors: Arc<Actors>,
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     identity: Identity,
     context_key: meta::ContextKey,
     disk: Arc<Mutex<Disk>>,
     /// Held while a checkpoint of the store is made or read, or it is compacted on demand: one at a time.
-    backup: Mutex<()>,
+    pub(crate) operation: Mutex<()>,
     /// Whether more of the log is kept than is needed.
     keeps_log: bool,
     threads: Mutex<Option<Threads>>,
@@ -245,12 +252,7 @@ impl Engine {
         let stop = Arc::new(Stop::new());
         let queue = Arc::new(Queue::new(settings.queue_bytes_max, Arc::clone(&stop)));
         let progress = Arc::new(Progress::new(log.handle(), applied));
-        let marks = Marks {
-            soft_bytes: settings.free_soft_bytes,
-            hard_bytes: settings.free_hard_bytes,
-            reserve_bytes: settings.segment_bytes,
-        };
-        let space = Space::open(storage, Arc::clone(&store), marks).map_err(wal::Error::Io)?;
+        let space = Space::open(storage, Arc::clone(&store), settings.marks()).map_err(wal::Error::Io)?;
         let disk = space.seen();
         let record = settings.log().group_bytes_max.saturating_sub(RECORD_FRAMING_BYTES);
         let merger = Merger::new(
@@ -287,7 +289,7 @@ impl Engine {
             identity,
             context_key,
             disk,
-            backup: Mutex::default(),
+            operation: Mutex::default(),
             keeps_log: settings.log_keep_bytes > 0,
             threads,
         };
@@ -467,44 +469,6 @@ impl Engine {
     #[must_use]
     pub fn context_key(&self) -> &[u8; 32] {
         &self.shared.context_key.0
-    }
-
-    /// Makes `directory`, which must not be there, a backup: everything acknowledged before the call, and nothing that is not
-    /// in the synced log. Commits go on meanwhile. Blocks; one at a time.
-    ///
-    /// # Errors
-    /// [`backup::Error`]; the engine is as it was, and nothing of that name is left.
-    pub fn checkpoint(&self, directory: &Path, made_at: Timestamp) -> Result<backup::Manifest, backup::Error> {
-        let _alone = self.shared.backup.lock();
-        backup::checkpoint(&*self.shared.store, &self.shared.queue, directory, made_at)
-    }
-
-    /// Reads everything: the log up to what is synced, and the database by a checkpoint of hard links, which is made and
-    /// removed beside it. Commits go on meanwhile. Blocks; not while a backup is made.
-    ///
-    /// # Errors
-    /// When it could not be begun, or the log cannot be read at all. Damage is no error: it is reported.
-    pub fn verify(&self, progress: verify::Progress<'_>) -> Result<verify::Report, OpenError> {
-        let _alone = self.shared.backup.lock();
-        let shared = &*self.shared;
-        verify::online(&*shared.store, &shared.queue, shared.progress.log(), progress)
-    }
-
-    /// Rewrites the tables of the database without what was deleted or overwritten: those with keys in `range`, or all.
-    /// `progress` is told after each piece, and stops it by false. Commits go on meanwhile. Blocks; one at a time.
-    ///
-    /// # Errors
-    /// [`backup::Error`], of its kinds those about room, the engine and the store; what was rewritten stays so.
-    pub fn compact(
-        &self,
-        range: Option<&Range>,
-        progress: &mut dyn FnMut(CompactProgress) -> bool,
-    ) -> Result<Compacted, backup::Error> {
-        let _alone = self.shared.backup.lock();
-        let shared = &*self.shared;
-        // As it was last looked at, at most a second or two ago; nothing before the first look.
-        let free_bytes = || Some(shared.disk.lock().free_bytes).filter(|bytes| *bytes > 0);
-        compact::compact(&*shared.store, &shared.queue, &free_bytes, range, progress)
     }
 
     /// Takes no more batches; those queued are still carried out. Whoever waits for room on a full disk is told at once, so

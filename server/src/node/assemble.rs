@@ -281,6 +281,9 @@ fn engine_settings(storage: &config::Storage) -> engine::Settings {
         segment_bytes: storage.segment_bytes,
         free_soft_bytes: storage.free_soft_bytes,
         free_hard_bytes: storage.free_hard_bytes,
+        compaction_bytes_per_s: storage.compaction_bytes_per_s,
+        log_keep_bytes: storage.log_keep_bytes,
+        log_keep_s: storage.log_keep_s,
     }
 }
 
