@@ -330,6 +330,7 @@ fn grpc_settings(settings: &config::Settings) -> grpc::Settings {
     let write_limit = Duration::from_millis(settings.http.write_timeout_ms);
     grpc::Settings {
         stall_max: defaults.stall_max.min(write_limit * 2 / 3),
+        backup_bytes_per_s: settings.storage.backup_bytes_per_s,
         ..defaults
     }
 }

@@ -110,7 +110,10 @@ impl Service {
                 Err(error) => outlet.fail(Refused::Unreadable(error.to_string())),
                 Ok(report) => {
                     if !report.damage.is_empty() {
-                        tracing::error!(places = report.damage.len(), "the data are damaged: see continuum-admin verify");
+                        tracing::error!(
+                            places = report.damage.len(),
+                            "the data are damaged: see continuum-admin verify"
+                        );
                     }
                     let last = VerifyResponse {
                         done_bytes: last.0,
