@@ -26,6 +26,7 @@ mod follow;
 pub mod format;
 mod open;
 mod recovery;
+mod upkeep;
 
 pub use commit::{
     Batch, CommitError, Condition, Disk, Durability, Effect, Expected, Mutation, Pending, Receipt, Replayed, Request,
@@ -33,3 +34,4 @@ pub use commit::{
 };
 pub use follow::{FollowError, Followed, Follower};
 pub use open::{Engine, Environment, NODE_BYTES_MAX, OpenError, Settings};
+pub use upkeep::{Due, due};

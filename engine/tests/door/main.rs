@@ -7,6 +7,7 @@
 
 mod basics;
 mod conditions;
+mod expiry;
 mod faults;
 mod following;
 mod node;
