@@ -30,6 +30,7 @@ pub mod format;
 mod open;
 mod operations;
 mod recovery;
+mod upkeep;
 
 pub use commit::{
     Batch, CommitError, Condition, Disk, Durability, Effect, Expected, Mutation, Pending, Receipt, Replayed, Request,
@@ -38,3 +39,4 @@ pub use commit::{
 pub use compact::{CompactProgress, Compacted, Range};
 pub use follow::{FollowError, Followed, Follower};
 pub use open::{Engine, Environment, NODE_BYTES_MAX, OpenError, Settings};
+pub use upkeep::{Due, due};

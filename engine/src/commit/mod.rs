@@ -20,6 +20,7 @@ use std::sync::Arc;
 use wal::Lsn;
 
 use crate::{
+    clock::Stamp,
     crdt,
     keyspace::{NamespaceId, meta::requests::Carried},
     store::Write,
@@ -119,6 +120,16 @@ pub enum Mutation {
     },
     /// What `ledger::apply` decided: whole values of raft-owned families only.
     Apply(Vec<Write>),
+    /// What this node wrote to a key, in any of its lives, and what has expired by a stamp, is taken away; so is the row of
+    /// `meta` that says so ([`crate::keyspace::meta::expiry`]), which alone goes when there is nothing to be taken away.
+    Expire {
+        /// Where the key lives.
+        namespace: NamespaceId,
+        /// The key.
+        key: Vec<u8>,
+        /// When it expired: not later than now.
+        stamp: Stamp,
+    },
     /// The requests up to this place need not be remembered any more; at most 1,024 at once.
     Forget {
         /// The last of them, see [`crate::keyspace::meta::requests`].
@@ -172,6 +183,7 @@ impl Mutation {
                 .iter()
                 .map(|write| write.key.len() + write.value.as_ref().map_or(0, Vec::len) + Mutation::OVERHEAD_BYTES)
                 .sum(),
+            Mutation::Expire { key, .. } => key.len(),
             Mutation::Forget { .. } => 0,
         };
         bytes + Mutation::OVERHEAD_BYTES
@@ -180,14 +192,14 @@ impl Mutation {
     fn only_deletes(&self) -> bool {
         match self {
             Mutation::Local {
-                operation: crdt::Operation::Delete,
+                operation: crdt::Operation::Delete | crdt::Operation::Expire { .. },
                 ..
             } => true,
             Mutation::Local {
                 operation: crdt::Operation::Change { add, .. },
                 ..
             } => add.is_empty(),
-            Mutation::Forget { .. } => true,
+            Mutation::Expire { .. } | Mutation::Forget { .. } => true,
             Mutation::Local { .. } | Mutation::Join { .. } | Mutation::Apply(_) => false,
         }
     }
@@ -197,7 +209,7 @@ fn operation_bytes(operation: &crdt::Operation) -> usize {
     match operation {
         crdt::Operation::Put { json, .. } => json.len(),
         crdt::Operation::Change { add, remove } => add.iter().chain(remove).map(String::len).sum(),
-        crdt::Operation::Add { .. } | crdt::Operation::Delete => 0,
+        crdt::Operation::Add { .. } | crdt::Operation::Delete | crdt::Operation::Expire { .. } => 0,
     }
 }
 

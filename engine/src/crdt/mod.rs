@@ -5,6 +5,7 @@
 //!
 //!          ┌ write      the new dot enters entries and context; what it supersedes leaves entries, stays in context
 //!          │ delete     entries leave; a dot of its own enters the context, so that the deletion is an event too
+//!          │ expire     a delete of what this node wrote, in any of its lives, and what has expired
 //!          │ join       an entry stays when both have it, or when only one has it and the other has not seen its dot
 //!          └ read       strategy(entries, now) → value: a pure, order-free function; changes nothing
 //!

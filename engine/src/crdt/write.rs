@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::{
     Content, Dot, Entry, Join, Kind, SIBLINGS_MAX, STATE_BYTES_MAX, State, Strategy, VALUE_BYTES_MAX, VersionVector,
+    strategy::is_live,
 };
 use crate::{clock::Stamp, identity::Actor};
 
@@ -33,13 +34,19 @@ pub enum Operation {
     },
     /// Everything superseded goes, of whatever kind.
     Delete,
+    /// Of this node's own values, in whatever life it wrote them, those that have expired by this stamp go. It is the writer
+    /// who deletes what expires: other nodes' values stay, expired ones too.
+    Expire {
+        /// The time at which they are expired.
+        by: Stamp,
+    },
 }
 
 /// Which of the present values a local write replaces.
 ///
-/// It decides for puts, deletes and the removals of a set. Additions to a set and a counter's moves name what they
-/// replace themselves (the same element, the actor's own share), and a delete or removal of *nothing* would be no
-/// operation at all: for these [`Supersede::Nothing`] means the same as [`Supersede::All`].
+/// It decides for puts, deletes and the removals of a set. Additions to a set, a counter's moves and an expiry name what they
+/// replace themselves (the same element, the actor's own share, what has expired), and a delete or removal of *nothing* would
+/// be no operation at all: for these [`Supersede::Nothing`] means the same as [`Supersede::All`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Supersede {
     /// Those the writer has read, here or at another node.
@@ -209,6 +216,7 @@ impl State {
             };
             match (operation, &entry.content) {
                 (Operation::Put { .. } | Operation::Delete, _) => seen,
+                (Operation::Expire { by }, _) => dot.actor.node == actor.node && !is_live(entry, *by),
                 (Operation::Change { .. }, Content::Element(element)) => {
                     added.contains(element) || (seen && removed.contains(element))
                 }
@@ -232,7 +240,7 @@ impl State {
                 distinct.into_iter().cloned().map(Content::Element).collect()
             }
             Operation::Add { delta } => vec![self.moved(first, *delta)?],
-            Operation::Delete => Vec::new(),
+            Operation::Delete | Operation::Expire { .. } => Vec::new(),
         })
     }
 
@@ -281,7 +289,7 @@ impl State {
             Operation::Put { kind, .. } => *kind,
             Operation::Change { .. } => Kind::Set,
             Operation::Add { .. } => Kind::Counter,
-            Operation::Delete => return Ok(()),
+            Operation::Delete | Operation::Expire { .. } => return Ok(()),
         };
         let held = match operation {
             // A value can never become a set or counter by being put as one.

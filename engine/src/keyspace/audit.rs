@@ -90,6 +90,24 @@ pub enum Event {
         /// The strategy now.
         strategy: Strategy,
     },
+    /// Members and concepts of another system were taken over.
+    Adopted {
+        /// Whom the concepts are attributed to.
+        contributor: String,
+        /// Members that had no account.
+        members_new: u64,
+        /// Members that had one.
+        members_known: u64,
+        /// Concepts that the pool did not have.
+        concepts_new: u64,
+        /// Concepts that it had, or that came twice.
+        concepts_known: u64,
+        /// SHA-256 over what was given: of each member the length of its name, its totals (8 bytes each, big endian) and its
+        /// name, then of each concept its content hash.
+        given: [u8; 32],
+        /// The pool's counter afterwards.
+        pool_counter: u64,
+    },
 }
 
 /// The end of the chain.
@@ -189,6 +207,18 @@ mod tests {
                     strategy: Strategy::KeepSiblings,
                 },
                 vec![5, 1, b'a', 3],
+            ),
+            (
+                Event::Adopted {
+                    contributor: node(),
+                    members_new: 1,
+                    members_known: 2,
+                    concepts_new: 3,
+                    concepts_known: 4,
+                    given: [6; 32],
+                    pool_counter: 9,
+                },
+                [&[6, 1, b'n', 1, 2, 3, 4][..], &[6; 32], &[9]].concat(),
             ),
         ] {
             golden(

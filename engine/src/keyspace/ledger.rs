@@ -21,7 +21,7 @@ pub const EVENTS_MAX: u8 = 100;
 /// What stands behind a member's name. Scores are whole numbers of concepts and requests, so that limits compare exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Balances {
-    /// First registration; never changes.
+    /// First registration; an adoption may make it earlier.
     pub registered_at: Option<Timestamp>,
     /// Whether the constant was shown.
     pub verified: bool,
@@ -65,7 +65,8 @@ pub struct Event {
     pub new: u64,
     /// Concepts sent that were in the pool before (or twice in the request).
     pub duplicates: u64,
-    /// The pool's counter after the contribution: the credited concepts are the `new` counters up to it.
+    /// The pool's counter after the contribution: the credited concepts are the `new` counters up to it. 0 of a contribution to
+    /// another system, which was taken over.
     pub pool_counter: u64,
 }
 impl First for Event {}

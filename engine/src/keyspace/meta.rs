@@ -9,8 +9,10 @@
 //!  "applied_lsn"             last record of the log that is in the store, u64   with every write to the store, never in the log
 //!  "actor/" ‖ number u32 BE  node name, incarnation                             in the batch that first names the actor
 //!  "request/", "asked/", "requests"                                             see [`requests`]
+//!  "expiry/"                                                                    see [`expiry`]
 //! ```
 
+pub mod expiry;
 pub mod requests;
 
 use serde::{Deserialize, Serialize};

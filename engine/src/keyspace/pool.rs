@@ -23,9 +23,10 @@ pub const ATTRIBUTIONS_MAX: usize = 64;
 pub struct Pooled {
     /// Its dot's counter.
     pub counter: u64,
-    /// Ledger time of the first contribution.
+    /// Ledger time of the first contribution; of an adopted concept when it was first given to the other system.
     pub first_at: Timestamp,
-    /// Account of the first contributor, the one who was credited.
+    /// Account of the first contributor, the one who was credited; of an adopted concept the one that stands for the other
+    /// system's members.
     pub contributor: u32,
     /// Accounts that gave it again, in order of their first time; at most [`ATTRIBUTIONS_MAX`].
     pub attributed: Vec<u32>,
@@ -49,7 +50,7 @@ pub struct Head {
     pub counter: u64,
     /// Concepts in the pool.
     pub concepts: u64,
-    /// Accounts credited with at least one concept.
+    /// Accounts credited with at least one concept, here or in a system whose members were adopted.
     pub contributors: u64,
 }
 impl First for Head {}

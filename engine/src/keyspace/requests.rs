@@ -74,6 +74,17 @@ pub enum Outcome {
     },
     /// Of a new namespace policy.
     NamespacePolicySet,
+    /// Of members and concepts taken over.
+    Adopted {
+        /// Members that had no account.
+        members_new: u64,
+        /// Members that had one.
+        members_known: u64,
+        /// Concepts that the pool did not have.
+        concepts_new: u64,
+        /// Concepts that it had.
+        concepts_known: u64,
+    },
 }
 
 /// Whose request it was.
@@ -238,6 +249,15 @@ mod tests {
                 &[4, 2, b'a', b'b', 16, 1, 3],
             ),
             (Outcome::NamespacePolicySet, &[5]),
+            (
+                Outcome::Adopted {
+                    members_new: 1,
+                    members_known: 2,
+                    concepts_new: 3,
+                    concepts_known: 4,
+                },
+                &[6, 1, 2, 3, 4],
+            ),
         ] {
             golden(&answered_with(outcome), &[&front, bytes].concat());
         }

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Command, Decision, Limited, Limits, NodeId, Outcome, PoolConcept, Proposal, Refusal,
     account::{self, Standing},
-    audit, idempotency, namespaces,
+    adopt, audit, idempotency, namespaces,
     overlay::{Overlay, Records},
     window::Accepted,
 };
@@ -30,6 +30,8 @@ pub(super) enum Verdict {
         /// What the audit says.
         audited: Audited,
     },
+    /// Nothing was written: everything is as asked already.
+    Unchanged(Recorded),
     /// Nothing was written.
     Refused(Refusal),
 }
@@ -60,10 +62,16 @@ pub fn apply(overlay: &mut Overlay<'_>, proposal: Proposal) -> Result<Decision, 
         Command::Contribute { node, concepts } => contribute(overlay, now, &node, concepts)?,
         Command::Consume { node } => consume(overlay, now, &node)?,
         Command::SetLimits(limits) => set_limits(overlay, limits),
+        Command::Adopt {
+            contributor,
+            members,
+            concepts,
+        } => adopt::adopt(overlay, now, &contributor, &members, concepts)?,
         Command::CreateNamespace { name, policy } => namespaces::create(overlay, name, policy)?,
         Command::SetNamespacePolicy { name, strategy } => namespaces::set_policy(overlay, name, strategy)?,
     };
     let (recorded, audited) = match verdict {
+        Verdict::Unchanged(recorded) => return Ok(first(outcome(recorded))),
         Verdict::Refused(refusal) => return Ok(first(Outcome::Refused(refusal))),
         Verdict::Accepted { recorded, audited } => (recorded, audited),
     };
@@ -103,6 +111,17 @@ pub(super) fn outcome(recorded: Recorded) -> Outcome {
             standing: Standing::of(&balances),
         },
         Recorded::LimitsSet | Recorded::NamespacePolicySet => Outcome::Done,
+        Recorded::Adopted {
+            members_new,
+            members_known,
+            concepts_new,
+            concepts_known,
+        } => Outcome::Adopted {
+            members_new,
+            members_known,
+            concepts_new,
+            concepts_known,
+        },
         Recorded::NamespaceCreated { name, namespace } => Outcome::NamespaceCreated(super::Namespace {
             id: namespace.id,
             name,
@@ -119,12 +138,12 @@ pub(super) fn ledger_time<R: Records + ?Sized>(records: &R) -> Result<Timestamp,
         .time)
 }
 
-fn find<R: Records + ?Sized>(records: &R, node: &NodeId) -> Result<Option<Account>, Error> {
+pub(super) fn find<R: Records + ?Sized>(records: &R, node: &NodeId) -> Result<Option<Account>, Error> {
     records.record(Family::Ledger, &ledger::account(node.as_str()))
 }
 
 /// The account of `node`, opened if this is its first accepted request.
-fn open(overlay: &mut Overlay<'_>, node: &NodeId) -> Result<Account, Error> {
+pub(super) fn open(overlay: &mut Overlay<'_>, node: &NodeId) -> Result<Account, Error> {
     if let Some(account) = find(overlay, node)? {
         return Ok(account);
     }
@@ -146,7 +165,7 @@ fn open(overlay: &mut Overlay<'_>, node: &NodeId) -> Result<Account, Error> {
     })
 }
 
-fn close(overlay: &mut Overlay<'_>, node: &NodeId, account: &Account) {
+pub(super) fn close(overlay: &mut Overlay<'_>, node: &NodeId, account: &Account) {
     overlay.put(Family::Ledger, ledger::account(node.as_str()), account);
 }
 

@@ -222,6 +222,7 @@ fn answers(outcome: &Recorded, command: &Command) -> bool {
         Command::Register { .. } => matches!(outcome, Recorded::Registered { .. }),
         Command::Contribute { .. } => matches!(outcome, Recorded::Contributed { .. }),
         Command::Consume { .. } => matches!(outcome, Recorded::Charged { .. }),
+        Command::Adopt { .. } => matches!(outcome, Recorded::Adopted { .. }),
         Command::SetLimits(_) => matches!(outcome, Recorded::LimitsSet),
         Command::CreateNamespace { .. } => matches!(outcome, Recorded::NamespaceCreated { .. }),
         Command::SetNamespacePolicy { .. } => matches!(outcome, Recorded::NamespacePolicySet),

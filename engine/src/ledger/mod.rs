@@ -14,7 +14,8 @@
 //! Invariants:
 //! - The same proposals over the same view give the same outcomes and, byte for byte, the same writes.
 //! - A refused proposal writes nothing: it costs nothing and counts for nothing.
-//! - Each content hash is credited once, ever, to one account, in the same batch that puts it into the pool.
+//! - Each content hash enters the pool once, ever, in the same batch that credits it to one account; those adopted from another
+//!   system are credited to nobody.
 //! - Ledger time never goes back: it is the latest proposer's time seen so far.
 //! - Scores are whole numbers; 0.1 is compared as `10 · contributed ≥ consumed`, so that exactly 0.1 passes.
 //! - The cost of a command depends on the command, not on how much the pool or the ledger holds.
@@ -23,6 +24,7 @@
 //! HTTP, the text of concepts, and who puts proposals in order.
 
 mod account;
+mod adopt;
 mod apply;
 pub mod audit;
 mod idempotency;
@@ -161,6 +163,15 @@ pub enum Command {
     },
     /// Changes the limits of all members, from the next request on.
     SetLimits(Limits),
+    /// Takes over members and concepts of another system; again, it changes nothing.
+    Adopt {
+        /// Whom the concepts are attributed to: an account that nobody uses, opened with the first of them.
+        contributor: NodeId,
+        /// At most 1,000; the door checks.
+        members: Vec<AdoptedMember>,
+        /// At most 1,000; the door checks.
+        concepts: Vec<AdoptedConcept>,
+    },
     /// Creates a namespace.
     CreateNamespace {
         /// `[a-z0-9][a-z0-9._-]{0,62}`, and neither `system` nor `shared`.
@@ -199,6 +210,41 @@ impl PoolConcept {
             json: json::to_text(&concept),
         })
     }
+}
+
+/// A member as another system knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptedMember {
+    /// Who.
+    pub node: NodeId,
+    /// When it registered there, if it did.
+    pub registered_at: Option<Timestamp>,
+    /// Whether it showed the constant.
+    pub verified: bool,
+    /// Lifetime total of concepts credited; the account's becomes at least this.
+    pub contributed: u64,
+    /// Lifetime total of knowledge requests; the account's becomes at least this.
+    pub consumed: u64,
+    /// Its latest contributions, oldest first; the last 100 are taken, by an account that has none.
+    pub contributions: Vec<AdoptedContribution>,
+}
+
+/// A contribution as another system knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdoptedContribution {
+    /// When.
+    pub at: Timestamp,
+    /// Concepts credited.
+    pub new: u64,
+}
+
+/// A concept of another system's pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptedConcept {
+    /// Anonymised, under the identity that it has here.
+    pub concept: PoolConcept,
+    /// When it was first given there; its age here.
+    pub first_at: Timestamp,
 }
 
 /// A namespace and its name.
@@ -257,6 +303,17 @@ pub enum Outcome {
         pool_counter: u64,
         /// Now.
         standing: Standing,
+    },
+    /// Of [`Command::Adopt`].
+    Adopted {
+        /// Members that had no account.
+        members_new: u64,
+        /// Members that had one.
+        members_known: u64,
+        /// Concepts that the pool did not have.
+        concepts_new: u64,
+        /// Concepts that it had, or that came twice.
+        concepts_known: u64,
     },
     /// Of [`Command::SetLimits`] and [`Command::SetNamespacePolicy`].
     Done,

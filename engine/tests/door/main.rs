@@ -9,6 +9,7 @@ mod backup;
 mod basics;
 mod compact;
 mod conditions;
+mod expiry;
 mod faults;
 mod following;
 mod node;

@@ -1,14 +1,18 @@
 //! Power cuts at any moment of a running engine: three lives for each seed, checked against a history of every key.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use continuum_engine::{
     Batch, CommitError, Durability, Engine, Mutation, Pending, Supersede,
-    crdt::Operation,
-    keyspace::{concept_index, concepts, dots, meta},
+    clock::Stamp,
+    crdt::{Kind, Operation},
+    keyspace::{
+        concept_index, concepts, dots,
+        meta::{self, expiry},
+    },
     store::{Family, View as _},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
@@ -60,7 +64,12 @@ fn offer(world: &mut World, engine: &Engine, dice: &mut SmallRng) -> Offered {
     history.written.push(value);
     let padding = "x".repeat(dice.random_range(0..400));
     let operation = match value {
-        Some(value) => register(&format!("[{value},\"{padding}\"]")),
+        Some(value) => Operation::Put {
+            kind: Kind::Register,
+            json: format!("[{value},\"{padding}\"]"),
+            // Long after the test: only the rows that say when are looked at.
+            expires: dice.random_bool(0.3).then(|| Stamp(u64::MAX - dice.random_range(0..3))),
+        },
         None => Operation::Delete,
     };
     let mutation = |name: &String| Mutation::Local {
@@ -165,10 +174,12 @@ fn check(world: &mut World, engine: &Engine, node: &Node) -> Result<(), String> 
     Ok(())
 }
 
-/// Every concept has its index row, and every present value the row of its dot.
+/// Every concept has its index row, every present value the row of its dot, and those that expire, and no others, a row that
+/// says when.
 fn check_rows(node: &Node) -> Result<(), String> {
     let actors = meta::actors(&*node.store).unwrap();
     let mut missing = None;
+    let mut expiries = BTreeSet::new();
     node.store
         .scan(Family::Concepts, &[], None, &mut |key, value| {
             let has_index = node
@@ -186,6 +197,8 @@ fn check_rows(node: &Node) -> Result<(), String> {
                     .and_then(dots::decode)
                     == Some(key)
             });
+            let stamps = state.entries.values().filter_map(|entry| entry.expires);
+            expiries.extend(stamps.map(|stamp| expiry::key(stamp, key)));
             if !has_index || !has_dots {
                 missing = Some(format!(
                     "{}: index {has_index}, dots {has_dots}",
@@ -195,6 +208,14 @@ fn check_rows(node: &Node) -> Result<(), String> {
             missing.is_none()
         })
         .unwrap();
+    let mut rows = BTreeSet::new();
+    let (from, to) = (expiry::from(Stamp(0)), expiry::through(Stamp(u64::MAX)));
+    node.store
+        .scan(Family::Meta, &from, Some(&to), &mut |row, _| rows.insert(row.to_vec()))
+        .unwrap();
+    if rows != expiries {
+        return Err(format!("{} rows for {} that expire", rows.len(), expiries.len()));
+    }
     missing.map_or(Ok(()), Err)
 }
 

@@ -196,17 +196,23 @@ fn run(seed: u64, prepare: impl Fn(&Node)) -> Result<[u64; 2], String> {
         let mut asked = Vec::new();
         for number in 0..dice.random_range(1..40) {
             let (id, delta) = (format!("{life} {number}"), dice.random_range(1..1_000));
-            let pending = engine.commit(named(&id, add("count", delta)), Durability::Synced);
-            waiting.push((id, delta, pending));
+            // Who does not wait for the sync is told nothing that a power cut would leave true.
+            let durability = if dice.random_bool(0.7) {
+                Durability::Synced
+            } else {
+                Durability::Buffered
+            };
+            let pending = engine.commit(named(&id, add("count", delta)), durability);
+            waiting.push((id, delta, durability, pending));
             if dice.random_bool(0.3) {
-                let (id, delta, pending) = waiting.swap_remove(dice.random_range(0..waiting.len()));
-                let told = pending.wait().is_ok();
+                let (id, delta, durability, pending) = waiting.swap_remove(dice.random_range(0..waiting.len()));
+                let told = pending.wait().is_ok() && durability == Durability::Synced;
                 asked.push(Asked { id, delta, told });
             }
         }
         let survivor = node.power_cut(seed * LIVES + life);
-        for (id, delta, pending) in waiting {
-            let told = pending.wait().is_ok();
+        for (id, delta, durability, pending) in waiting {
+            let told = pending.wait().is_ok() && durability == Durability::Synced;
             asked.push(Asked { id, delta, told });
         }
         drop(engine);

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`search`] | which concepts hold a text, the best first |
 //! | `usage` | deliveries, counted at once and made durable in batches |
+//! | `adoption` | another system's members and concepts, taken over |
 //! | `retries` | requests under way by idempotency key; knowledge paid for and not delivered |
 //!
 //! Invariants: a call that fails has charged and credited nothing, or its retry is free; what is delivered is byte for byte
@@ -18,6 +19,7 @@
 //!
 //! It builds commands and renders outcomes as plain values. It refuses to know of HTTP, and how the ledger decides.
 
+mod adoption;
 mod retries;
 pub mod search;
 mod usage;
@@ -43,6 +45,7 @@ use crate::{
         time::{Stopwatch, sleep},
     },
 };
+pub use adoption::{Adopted, GivenConcept};
 use retries::{Credit, InFlight, Paid, Repeats};
 use search::{Hit, Query, Search};
 use usage::Usage;
@@ -111,6 +114,12 @@ pub enum Error {
     /// Reading the database failed.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<search::Error> for Error {
+    fn from(error: search::Error) -> Error {
+        Error::Internal(error.to_string())
+    }
 }
 
 impl From<store::Error> for Error {

@@ -1,3 +1,5 @@
+mod adoption;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::{Environment, store::memory::Memory};

@@ -15,9 +15,12 @@ use engine::{
 use parking_lot::Mutex;
 use tokio::sync::Mutex as Turn;
 
-use super::search::usage_key;
+use super::{
+    Error,
+    search::{usage_key, usage_of},
+};
 use crate::runtime::{
-    tasks::Stop,
+    tasks::{self, Stop},
     time::{Stopwatch, sleep},
 };
 
@@ -51,6 +54,51 @@ impl Usage {
         for hash in hashes {
             *pending.entry(hash).or_default() += 1;
         }
+    }
+
+    /// Makes counts at least what is given, and durable: little by little, as a flush does. Again: does nothing.
+    pub(super) async fn raise(&self, mut given: Vec<(ContentHash, u64)>) -> Result<(), Error> {
+        // Meanwhile no flush is under way: what was counted is either durable or pending.
+        let _turn = self.turn.lock().await;
+        given.sort_unstable();
+        for part in given.chunks(BATCH_COUNTERS_MAX) {
+            let missing = self.missing(part).await?;
+            if missing.is_empty() {
+                continue;
+            }
+            let since = Stopwatch::start();
+            let mutations = missing.iter().map(|(hash, delta)| moved(hash, *delta)).collect();
+            self.engine.commit(Batch::of(mutations), Durability::Synced).await?;
+            sleep((since.elapsed() * REST).min(REST_MAX)).await;
+        }
+        Ok(())
+    }
+
+    /// What the counts lack of what is given.
+    async fn missing(&self, given: &[(ContentHash, u64)]) -> Result<Vec<(ContentHash, i64)>, Error> {
+        let counted: Vec<(ContentHash, u64, u64)> = {
+            let pending = self.pending.lock();
+            let counted = |hash| pending.get(hash).map_or(0, |count| count.unsigned_abs());
+            given
+                .iter()
+                .map(|(hash, least)| (*hash, *least, counted(hash)))
+                .collect()
+        };
+        let engine = self.engine.clone();
+        let read = tasks::blocking(move || {
+            let mut missing = Vec::new();
+            for (hash, least, pending) in counted {
+                let present = usage_of(&engine, &hash)?.saturating_add(pending);
+                match i64::try_from(least.saturating_sub(present)) {
+                    Ok(0) => {}
+                    Ok(delta) => missing.push((hash, delta)),
+                    Err(_) => return Err(Error::Internal(format!("a usage count of {least} is out of range"))),
+                }
+            }
+            Ok(missing)
+        });
+        let read = read.await;
+        read.unwrap_or_else(|| Err(Error::Internal("usage counts could not be read".to_owned())))
     }
 
     /// Makes what was counted until now durable: little by little, and without a pause after the word to stop. On an error

@@ -9,7 +9,7 @@ use tonic_health::server::HealthReporter;
 
 use super::{
     CHECK_ENGINE, CHECK_SEARCH, CHECK_SEARCH_BUILT, CHECK_SEQUENCER, CHECK_SERVING, CHECKS, Components, Node,
-    StartError, timed_log::Timed, watch,
+    StartError, timed_log::Timed, upkeep, watch,
 };
 use crate::{
     api::{grpc, http},
@@ -239,6 +239,7 @@ impl Rows {
             tasks::spawn(watch::over_grpc(health.clone(), grpc_health, stop.clone())),
             tasks::spawn(watch::over_samples(metrics.clone(), stop.clone())),
             tasks::spawn(watch::over_cuts(snapshots.clone(), stop.clone())),
+            tasks::spawn(upkeep::run(engine.clone(), Arc::clone(clock), stop.clone())),
             tasks::spawn(async move { usage.flush_usage(usage_stop).await }),
         ]
     }

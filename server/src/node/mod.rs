@@ -12,6 +12,7 @@
 
 mod assemble;
 mod timed_log;
+mod upkeep;
 mod watch;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};

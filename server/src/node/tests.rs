@@ -1,5 +1,7 @@
 #![allow(clippy::disallowed_methods)] // a test makes its own callers and waits for them
 
+mod expiry;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::clock::Timestamp;

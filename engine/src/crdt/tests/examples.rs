@@ -277,6 +277,52 @@ fn a_delete_takes_what_it_saw_and_a_concurrent_write_survives() {
 }
 
 #[test]
+fn an_expiry_takes_what_its_node_wrote_in_any_life_and_what_has_expired_by_then() {
+    let until = |json: &str, expires| Operation::Put {
+        kind: Kind::Siblings,
+        json: json.to_owned(),
+        expires,
+    };
+    let dot = |node, incarnation, counter| Dot {
+        actor: Actor::new(node, incarnation),
+        counter,
+    };
+    let mut state = State::default();
+    for (writer, json, expires) in [
+        (dot("a", 1, 1), "\"former life\"", Some(Stamp(90))),
+        (dot("a", 2, 1), "\"expired\"", Some(Stamp(100))),
+        (dot("a", 2, 2), "\"later\"", Some(Stamp(101))),
+        (dot("a", 2, 3), "\"for ever\"", None),
+        (dot("b", 2, 1), "\"another's\"", Some(Stamp(90))),
+    ] {
+        write(&mut state, &writer, 1, &until(json, expires), &Supersede::Nothing);
+    }
+    let before = state.clone();
+    let early = Operation::Expire { by: Stamp(89) };
+    assert_eq!(write(&mut state, &dot("a", 2, 4), 2, &early, &Supersede::All), 0);
+    assert_eq!(state, before, "nothing has expired");
+    // What it replaces it names itself.
+    for supersede in [
+        Supersede::All,
+        Supersede::Nothing,
+        Supersede::Seen(VersionVector::default()),
+    ] {
+        let mut state = before.clone();
+        let by = Operation::Expire { by: Stamp(100) };
+        assert_eq!(write(&mut state, &dot("a", 2, 4), 2, &by, &supersede), 1);
+        let left: Vec<&Dot> = state.entries.keys().collect();
+        assert_eq!(left, [&dot("a", 2, 2), &dot("a", 2, 3), &dot("b", 2, 1)]);
+        assert_eq!(
+            state.context.counter(&Actor::new("a", 2)),
+            4,
+            "an event, as a deletion is"
+        );
+        assert_eq!(joined(&state, &before), state, "what has expired does not come back");
+        assert_eq!(write(&mut state, &dot("a", 2, 5), 3, &by, &supersede), 0, "once");
+    }
+}
+
+#[test]
 fn adding_to_a_set_wins_over_removing_concurrently() {
     let mut a = State::default();
     assert_eq!(

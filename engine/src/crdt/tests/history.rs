@@ -13,7 +13,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{
     clock::{Hybrid, Stamp, Timestamp},
-    crdt::{Content, Dot, Join, Kind, Operation, Rejected, State, Supersede},
+    crdt::{Content, Dot, Entry, Join, Kind, Operation, Rejected, State, Supersede},
     identity::Actor,
 };
 
@@ -72,7 +72,7 @@ pub(super) struct World {
     pub(super) replicas: Vec<Replica>,
     pub(super) past: Vec<(State, Knowledge)>,
     /// The model's events, by the dot each was given.
-    pub(super) events: BTreeMap<Dot, (Event, Option<Content>)>,
+    pub(super) events: BTreeMap<Dot, (Event, Option<Entry>)>,
 }
 
 pub(super) fn actor(replica: usize) -> Actor {
@@ -184,13 +184,17 @@ impl World {
     /// The same write in the model.
     fn follow(&mut self, at: usize, operation: &Operation, context: &Context, seen: &BTreeSet<Event>, dots: &[Dot]) {
         let live = self.replicas[at].knowledge.live();
-        let content = |event: Event| {
-            self.events
-                .values()
-                .find(|known| known.0 == event)
-                .and_then(|known| known.1.clone())
+        let known = |event: Event| {
+            let mut all = self.events.iter();
+            let (dot, (_, entry)) = all
+                .find(|(_, known)| known.0 == event)
+                .expect("what was heard of was written");
+            (dot, entry.as_ref())
         };
-        let is_element = |event: Event, list: &[String]| matches!(content(event), Some(Content::Element(element)) if list.contains(&element));
+        let is_element = |event: Event, list: &[String]| match known(event) {
+            (_, Some(entry)) => matches!(&entry.content, Content::Element(element) if list.contains(element)),
+            (_, None) => false,
+        };
         let superseded: BTreeSet<Event> = match (operation, context) {
             (Operation::Put { .. }, Context::Nothing) => BTreeSet::new(),
             (Operation::Put { .. } | Operation::Delete, Context::Read(_)) => seen.clone(),
@@ -199,6 +203,15 @@ impl World {
                 .into_iter()
                 .filter(|event| is_element(*event, add) || (seen.contains(event) && is_element(*event, remove)))
                 .collect(),
+            (Operation::Expire { by }, _) => {
+                let own_and_expired = |event: &Event| match known(*event) {
+                    (dot, Some(entry)) => {
+                        dot.actor.node == actor(at).node && entry.expires.is_some_and(|expires| expires <= *by)
+                    }
+                    (_, None) => false,
+                };
+                live.into_iter().filter(own_and_expired).collect()
+            }
             (Operation::Add { .. }, _) => {
                 let own = |event: &Event| {
                     self.events
@@ -215,16 +228,12 @@ impl World {
         knowledge.superseded.extend(superseded);
         for dot in dots {
             let event = self.events.len();
-            let content = self.replicas[at]
-                .state
-                .entries
-                .get(dot)
-                .map(|entry| entry.content.clone());
+            let entry = self.replicas[at].state.entries.get(dot).cloned();
             self.replicas[at].knowledge.events.insert(event);
-            if content.is_none() {
+            if entry.is_none() {
                 self.replicas[at].knowledge.superseded.insert(event); // a deletion is an event without a value
             }
-            self.events.insert(dot.clone(), (event, content));
+            self.events.insert(dot.clone(), (event, entry));
         }
     }
 
@@ -287,6 +296,13 @@ fn put(kind: Kind) -> impl Strategy<Value = Operation> {
     })
 }
 
+/// What the node wrote, expired by some moment of the walls' next seconds.
+fn expire() -> impl Strategy<Value = Operation> {
+    (0..2_500_u64).prop_map(|ms| Operation::Expire {
+        by: Stamp::from_milliseconds(WALL.0 / 1000 + ms),
+    })
+}
+
 fn change() -> impl Strategy<Value = Operation> {
     let elements = || vec(select(vec!["1", "2", "\"x\"", "{}"]).prop_map(str::to_owned), 0..3);
     (elements(), elements()).prop_map(|(add, remove)| Operation::Change { add, remove })
@@ -295,7 +311,7 @@ fn change() -> impl Strategy<Value = Operation> {
 /// Histories of a register.
 pub(super) fn register() -> BoxedStrategy<Vec<Step>> {
     steps(
-        prop_oneof![5 => put(Kind::Register), 1 => Just(Operation::Delete)],
+        prop_oneof![5 => put(Kind::Register), 1 => Just(Operation::Delete), 2 => expire()],
         vec![1, 1, 3],
     )
 }
@@ -303,7 +319,7 @@ pub(super) fn register() -> BoxedStrategy<Vec<Step>> {
 /// Histories of a siblings key.
 pub(super) fn siblings() -> BoxedStrategy<Vec<Step>> {
     steps(
-        prop_oneof![5 => put(Kind::Siblings), 1 => Just(Operation::Delete)],
+        prop_oneof![5 => put(Kind::Siblings), 1 => Just(Operation::Delete), 2 => expire()],
         vec![1, 2, 3],
     )
 }
@@ -347,6 +363,7 @@ pub(super) fn mixed() -> BoxedStrategy<Vec<Step>> {
         put(Kind::Siblings),
         change(),
         add,
+        expire(),
         Just(Operation::Delete)
     ];
     steps(any, vec![1, 1, 2])

@@ -208,6 +208,8 @@ fn write_orswot(oracle: &mut Orswot<String, usize>, replica: usize, operation: &
             let op = oracle.rm_all(members, read.derive_rm_ctx());
             oracle.apply(op);
         }
-        Operation::Put { .. } | Operation::Add { .. } => unreachable!("histories of a set"),
+        Operation::Put { .. } | Operation::Add { .. } | Operation::Expire { .. } => {
+            unreachable!("histories of a set")
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A ledger on a map, and what the tests ask of it.
 
+mod adopt;
 mod audit;
 mod credit;
 mod idempotency;
@@ -146,6 +147,31 @@ fn contribution(name: &str, numbers: impl IntoIterator<Item = u64>) -> Command {
     Command::Contribute {
         node: node(name),
         concepts: numbers.into_iter().map(concept).collect(),
+    }
+}
+
+/// A member with these totals, and nothing else.
+fn adopted(name: &str, contributed: u64, consumed: u64) -> AdoptedMember {
+    AdoptedMember {
+        node: node(name),
+        registered_at: None,
+        verified: false,
+        contributed,
+        consumed,
+        contributions: Vec::new(),
+    }
+}
+
+/// Takes over `members` and the concepts of these numbers, each as many seconds old as its number.
+fn adoption(members: &[AdoptedMember], numbers: impl IntoIterator<Item = u64>) -> Command {
+    let concepts = numbers.into_iter().map(|number| AdoptedConcept {
+        concept: concept(number),
+        first_at: Timestamp(START - number * SECOND),
+    });
+    Command::Adopt {
+        contributor: node("other"),
+        members: members.to_vec(),
+        concepts: concepts.collect(),
     }
 }
 

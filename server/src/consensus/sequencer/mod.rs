@@ -5,7 +5,7 @@ use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 use engine::{
     CommitError, Durability, Engine,
     clock::Clock,
-    ledger::{self, Command, Decision, Idempotency, Overlay, Proposal},
+    ledger::{self, AdoptedMember, Command, Decision, Idempotency, Overlay, PoolConcept, Proposal},
 };
 use metrics::{Counter, Gauge, Histogram};
 use parking_lot::Mutex;
@@ -27,6 +27,8 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const COMMAND_BYTES_MIN: usize = 1 << 10;
 /// What a concept weighs beside its text: its hash, pool entry and index rows.
 const CONCEPT_BYTES_MIN: usize = 256;
+/// What a contribution that is taken over weighs: its row.
+const CONTRIBUTION_BYTES_MIN: usize = 128;
 /// Room is given out in units of this size.
 const ROOM_UNIT_BYTES: usize = 1 << 10;
 
@@ -206,15 +208,17 @@ impl Drop for Counted<'_> {
 
 /// Roughly the bytes that deciding `command` writes.
 fn weight_of(command: &Command) -> usize {
-    let concepts = match command {
-        Command::Contribute { concepts, .. } => concepts.as_slice(),
-        _ => &[],
+    let of_concept = |concept: &PoolConcept| concept.json.len() + CONCEPT_BYTES_MIN;
+    let of_member = |member: &AdoptedMember| COMMAND_BYTES_MIN + member.contributions.len() * CONTRIBUTION_BYTES_MIN;
+    let contents = match command {
+        Command::Contribute { concepts, .. } => concepts.iter().map(of_concept).sum(),
+        Command::Adopt { members, concepts, .. } => {
+            let concepts = concepts.iter().map(|adopted| of_concept(&adopted.concept));
+            concepts.sum::<usize>() + members.iter().map(of_member).sum::<usize>()
+        }
+        _ => 0,
     };
-    COMMAND_BYTES_MIN
-        + concepts
-            .iter()
-            .map(|concept| concept.json.len() + CONCEPT_BYTES_MIN)
-            .sum::<usize>()
+    COMMAND_BYTES_MIN + contents
 }
 
 /// The thread's side.

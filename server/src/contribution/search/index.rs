@@ -15,9 +15,12 @@
 //!
 //! Pure: no clock (`now` is handed in), no lock, no I/O. Documents are only ever added.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use engine::{
@@ -62,6 +65,8 @@ pub struct Index {
     first_contributed: Vec<Timestamp>,
     /// Atomic, so that deliveries are counted beside running queries.
     usage: Vec<AtomicU64>,
+    /// Deliveries at least, of documents still to come.
+    raised: HashMap<u64, u64>,
     /// Start of each document's text in `arena`.
     starts: Vec<usize>,
     name_bytes: Vec<u32>,
@@ -87,6 +92,7 @@ impl Index {
             hashes: Vec::new(),
             first_contributed: Vec::new(),
             usage: Vec::new(),
+            raised: HashMap::new(),
             starts: Vec::new(),
             name_bytes: Vec::new(),
             jsons: Vec::new(),
@@ -106,7 +112,8 @@ impl Index {
         self.counters.push(document.counter);
         self.hashes.push(document.hash);
         self.first_contributed.push(document.first_contributed);
-        self.usage.push(AtomicU64::new(document.usage));
+        let raised = self.raised.remove(&document.counter).unwrap_or(0);
+        self.usage.push(AtomicU64::new(document.usage.max(raised)));
         self.starts.push(self.arena.len());
         self.name_bytes.push(name_bytes);
         self.jsons.push(Arc::clone(&document.json));
@@ -129,6 +136,16 @@ impl Index {
         };
         self.usage[document].fetch_add(deliveries, Ordering::Relaxed);
         true
+    }
+
+    /// Makes the usage of the document with this counter at least so much, now or when it is inserted.
+    pub fn raise(&mut self, counter: u64, at_least: u64) {
+        if counter > self.last_counter() {
+            let raised = self.raised.entry(counter).or_default();
+            *raised = at_least.max(*raised);
+        } else if let Ok(document) = self.counters.binary_search(&counter) {
+            self.usage[document].fetch_max(at_least, Ordering::Relaxed);
+        }
     }
 
     /// The best matches, best first (order: see the module's `ranking`), as of `now`.
@@ -184,6 +201,7 @@ impl Index {
             + self.json_bytes
             + self.arena.capacity()
             + self.grams.heap_bytes()
+            + self.raised.capacity() * 2 * size_of::<u64>()
     }
 
     /// Offers the documents of `postings` before `end`, whose counts are exact or upper bounds; `refine` makes them exact and is only

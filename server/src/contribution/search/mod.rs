@@ -11,7 +11,7 @@
 //! and `ı` are neither `i` nor each other, `ς` is `σ`, the Kelvin sign is `k`. An empty query matches everything.
 //!
 //! **The order.** Quality, then matches in the value of the top-level `name`, then matches in all values (`name`
-//! included), all descending; then first contributed first. A *match* is a position at which the query stands, so matches
+//! included), all descending; then first into this pool first. A *match* is a position at which the query stands, so matches
 //! may overlap: `aa` stands in `aaa` twice. An empty query has no matches to rank by.
 //!
 //! **Invariants.** The answers are those of a scan of the whole pool, order included ([`Index`] is tested against one).
@@ -39,7 +39,7 @@ use tokio::sync::watch;
 
 pub use follow::{Entry, Error, Source};
 pub use index::{Document, Index};
-pub use pool::usage_key;
+pub use pool::{usage_key, usage_of};
 pub use ranking::quality;
 pub use text::Text;
 
@@ -156,6 +156,15 @@ impl Search {
         let index = self.shared.index.read();
         for counter in counters {
             index.deliver(counter, 1);
+        }
+    }
+
+    /// Makes deliveries at least what is given, by counter; the next query sees it. Of a concept that is not indexed yet it is
+    /// remembered until it is.
+    pub fn raise(&self, deliveries: impl IntoIterator<Item = (u64, u64)>) {
+        let mut index = self.shared.index.write();
+        for (counter, at_least) in deliveries {
+            index.raise(counter, at_least);
         }
     }
 

@@ -26,6 +26,16 @@ pub fn usage_key(hash: &ContentHash) -> Vec<u8> {
     [USAGE_PREFIX, &hash.0].concat()
 }
 
+/// How often a concept was delivered, as far as that is durable.
+///
+/// # Errors
+/// When the database fails or is damaged.
+pub fn usage_of(engine: &Engine, hash: &ContentHash) -> Result<u64, Error> {
+    let state = engine.concept(NamespaceId::SYSTEM, &usage_key(hash));
+    let state = state.map_err(|error| Error(error.to_string()))?;
+    Ok(state.as_ref().and_then(count).unwrap_or(0))
+}
+
 impl Source for Engine {
     fn entry_page(&self, after: u64, rows_max: usize) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();

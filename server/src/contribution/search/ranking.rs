@@ -4,7 +4,7 @@
 //!  quality ↓      usage / max(1, days since first contributed), days as a fraction
 //!  in_name ↓      matches in the value of `name`
 //!  total   ↓      matches in all values
-//!  document ↑     first contributed first
+//!  document ↑     first into this pool first
 //! ```
 
 use std::{cmp::Reverse, collections::BinaryHeap};

@@ -5,10 +5,10 @@ use std::sync::{
 
 use super::*;
 use crate::{
-    Batch, Expected, Mutation, Supersede,
+    Batch, Mutation, Supersede,
     clock::Clock,
     commit::{
-        Condition, Receipt,
+        Receipt,
         merge::{Admission, Resumed},
         record,
     },
@@ -166,19 +166,25 @@ fn a_refused_batch_gives_back_what_was_forgotten_for_it() {
     for id in ["1", "2", "3"] {
         bench.commit(named(id, 1), true).expect("new");
     }
-    // Refused behind the rows: the second mutation is too much for the record, but the first has been merged.
-    let refused = Batch {
-        conditions: vec![Condition {
+    // Refused for its last mutation, when the first has forgotten two.
+    let mut refused = named("4", 1);
+    refused.mutations = vec![
+        Mutation::Forget { through: 1 },
+        Mutation::Local {
             namespace: NamespaceId::FIRST_USER,
             key: b"k".to_vec(),
-            expected: Expected::Nothing,
-        }],
-        ..named("4", 1)
-    };
-    assert!(matches!(
-        bench.commit(refused, true),
-        Err(CommitError::Unexpected { .. })
-    ));
+            operation: Operation::Change {
+                add: vec!["1".to_owned()],
+                remove: Vec::new(),
+            },
+            supersede: Supersede::All,
+        },
+    ];
+    let refused = bench.commit(refused, true);
+    assert!(
+        matches!(refused, Err(CommitError::Rejected { index: 1, .. })),
+        "{refused:?}"
+    );
     let before = bench.merger.before();
     bench.commit(named("5", 1), false).expect("merged");
     // The log did not take it.

@@ -239,17 +239,22 @@ async fn ids_that_are_none_and_ids_of_other_writes_are_refused() {
             (Code::InvalidArgument, "REQUEST_ID_REUSED")
         );
     }
-    let chunk = WriteRequest {
-        writes: vec![put_write(count("", 1))],
-        request_id: ID.into(),
-        ..WriteRequest::default()
-    };
-    let answers = write(&node, vec![chunk]).await;
-    assert!(
-        matches!(answers[0].outcome, Some(Outcome::Fault(_))),
-        "{:?}",
-        answers[0]
-    );
+    // A chunk that reads byte for byte as a batch does is another call all the same.
+    let of_batch = "an id that a batch was given";
+    let none = || vec![put_write(count("", 0))];
+    batch(&node, of_batch, none()).await.expect("batch");
+    for id in [ID, of_batch] {
+        let chunk = WriteRequest {
+            writes: none(),
+            request_id: id.into(),
+            ..WriteRequest::default()
+        };
+        let answers = write(&node, vec![chunk]).await;
+        let Some(Outcome::Fault(fault)) = &answers[0].outcome else {
+            panic!("{answers:?}")
+        };
+        assert!(fault.message.contains("another write"), "{fault:?}");
+    }
     assert_eq!(counted(&node).await, 1);
     node.stop().await;
 }

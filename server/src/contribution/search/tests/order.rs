@@ -34,6 +34,47 @@ fn quality_comes_before_relevance_and_age() {
 }
 
 #[test]
+fn usage_is_raised_also_of_what_is_still_to_come_and_never_falls() {
+    let mut index = Index::new();
+    let insert = |index: &mut Index, counter, usage| {
+        let concept = json!({"name": format!("oak {counter}")});
+        index.insert(&Document {
+            counter,
+            hash: ContentHash::of(&concept),
+            first_contributed: Timestamp(0),
+            usage,
+            text: Text::of(&concept),
+            json: json::to_text(&concept).into(),
+        })
+    };
+    for (counter, at_least) in [(1, 3), (2, 9), (1, 2)] {
+        index.raise(counter, at_least);
+    }
+    assert!(insert(&mut index, 1, 0) && insert(&mut index, 2, 10) && insert(&mut index, 3, 1));
+    let usage = |index: &Index| {
+        let mut found: Vec<(u64, u64)> = index
+            .query(
+                &Query {
+                    text: "oak",
+                    limit: 10,
+                    quality_min: 0.0,
+                    counter_max: u64::MAX,
+                },
+                Timestamp(0),
+            )
+            .iter()
+            .map(|hit| (hit.counter, hit.usage))
+            .collect();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(usage(&index), [(1, 3), (2, 10), (3, 1)]);
+    index.raise(3, 4);
+    index.raise(2, 4);
+    assert_eq!(usage(&index), [(1, 3), (2, 10), (3, 4)]);
+}
+
+#[test]
 fn matches_in_the_name_come_before_all_matches_and_those_before_age() {
     let index = index_of(&[
         json!({"text": "oak oak oak", "name": "elm"}),
