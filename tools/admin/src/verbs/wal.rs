@@ -211,15 +211,12 @@ struct Dump<'a> {
 
 impl Dump<'_> {
     fn run(&mut self, data_dir: &Path) -> Result<(), Failure> {
-        let mut outcome = Ok(());
+        let mut outcome = Ok(true);
         let inspection = read(data_dir, &mut |placed| {
-            let goes_on = self.record(placed);
-            outcome = goes_on.as_ref().map(|_| ()).map_err(|_| ());
-            goes_on.unwrap_or(false)
+            outcome = self.record(placed);
+            matches!(outcome, Ok(true))
         })?;
-        if outcome.is_err() {
-            return Err(Failure::ReaderGone);
-        }
+        outcome?;
         if let Some(next) = self.next {
             self.session
                 .output
