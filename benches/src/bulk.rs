@@ -33,7 +33,7 @@ pub fn register(namespace: &str, key: String, json: String) -> BatchWrite {
 pub async fn write(channel: &Channel, chunks: impl Iterator<Item = Vec<BatchWrite>> + Send + 'static) -> Vec<Duration> {
     let requests = chunks.map(|writes| WriteRequest {
         writes,
-        return_results: false,
+        ..WriteRequest::default()
     });
     let started = Instant::now();
     let mut answers = ConceptsClient::new(channel.clone())

@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use continuum_tests::{Node, grpc};
-use proto::v1::{BatchWrite, ScanRequest, concepts_client::ConceptsClient};
+use proto::v1::BatchWrite;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tonic::transport::Channel;
 
 use crate::{
     bulk,
     engine_puts::VALUE_BYTES,
     report::{Better, Figure},
+    scan,
 };
 
 const NAMESPACE: &str = "imported";
@@ -61,21 +61,6 @@ fn chunks() -> impl Iterator<Item = Vec<BatchWrite>> + Send + 'static {
     })
 }
 
-async fn count(channel: &Channel) -> usize {
-    let request = ScanRequest {
-        namespace: NAMESPACE.to_owned(),
-        omit_contexts: true,
-        ..ScanRequest::default()
-    };
-    let scan = ConceptsClient::new(channel.clone()).scan(request).await;
-    let mut pages = scan.expect("a scan").into_inner();
-    let mut found = 0;
-    while let Some(page) = pages.message().await.expect("a page") {
-        found += page.concepts.len();
-    }
-    found
-}
-
 async fn run() -> Run {
     let node = Node::start().await;
     let _created = grpc::Namespace::create(&node, NAMESPACE).await;
@@ -83,7 +68,11 @@ async fn run() -> Run {
     let durable = bulk::write(&channel, chunks()).await;
     let peak_mib = node.resident_bytes_max() as f64 / MIB;
     assert_eq!(durable.len(), CHUNKS, "an acknowledgement of each chunk");
-    assert_eq!(count(&channel).await, CONCEPTS, "a scan finds everything");
+    assert_eq!(
+        scan::count(&channel, NAMESPACE).await,
+        CONCEPTS,
+        "a scan finds everything"
+    );
     Run { durable, peak_mib }
 }
 

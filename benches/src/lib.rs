@@ -9,6 +9,7 @@
 //!    scan         a bulk write over gRPC, and everything read back by Concepts/Scan
 //!    import       a million concepts over gRPC: memory, and the end beside the beginning
 //!    redis        the gRPC face beside Redis: writes, reads, reads of many
+//!    backup       backups alone and beside callers, and the way back
 //!  bulk           chunks over one stream of Concepts/Write, for those parts that load a node
 //!  report         Figure { median, spread, peer, ratio, bar }: as a table or as JSON
 //! ```
@@ -17,6 +18,7 @@
 //! changes with its neighbours. Nothing here decides whether a build passes.
 #![allow(clippy::disallowed_methods, reason = "measuring is what the real clock is for")]
 
+pub mod backup;
 pub mod bulk;
 pub mod contribute;
 pub mod disk;

@@ -40,8 +40,8 @@ impl Scans {
     async fn of(channel: &Channel) -> Scans {
         let mut scans = Scans::default();
         for _ in 0..SCANS {
-            scans.with_contexts.push(scan(channel, false).await);
-            scans.without_contexts.push(scan(channel, true).await);
+            scans.with_contexts.push(rate(channel, false).await);
+            scans.without_contexts.push(rate(channel, true).await);
         }
         scans
     }
@@ -60,27 +60,34 @@ fn chunks(concepts: &[Value]) -> Vec<Vec<proto::v1::BatchWrite>> {
 }
 
 /// Concepts per second of one scan of everything.
-async fn scan(channel: &Channel, omit_contexts: bool) -> f64 {
+async fn rate(channel: &Channel, omit_contexts: bool) -> f64 {
+    let started = Instant::now();
+    let found = walk(channel, NAMESPACE, omit_contexts).await;
+    let rate = found as f64 / started.elapsed().as_secs_f64();
+    assert_eq!(found, words::COUNT, "a scan finds everything");
+    rate
+}
+
+/// How many concepts a scan of the namespace finds.
+pub async fn count(channel: &Channel, namespace: &str) -> usize {
+    walk(channel, namespace, true).await
+}
+
+async fn walk(channel: &Channel, namespace: &str, omit_contexts: bool) -> usize {
     let request = ScanRequest {
-        namespace: NAMESPACE.to_owned(),
+        namespace: namespace.to_owned(),
         omit_contexts,
         ..ScanRequest::default()
     };
-    let started = Instant::now();
-    let mut pages = ConceptsClient::new(channel.clone())
-        .scan(request)
-        .await
-        .expect("a scan")
-        .into_inner();
+    let scan = ConceptsClient::new(channel.clone()).scan(request).await;
+    let mut pages = scan.expect("a scan").into_inner();
     let mut found = 0;
     while let Some(page) = pages.message().await.expect("a page") {
         let whole = |concept: &proto::v1::Concept| concept.context.is_empty() == omit_contexts;
         assert!(page.concepts.iter().all(whole), "contexts as asked for");
         found += page.concepts.len();
     }
-    let rate = found as f64 / started.elapsed().as_secs_f64();
-    assert_eq!(found, words::COUNT, "a scan finds everything");
-    rate
+    found
 }
 
 async fn run(concepts: &[Value]) -> Run {

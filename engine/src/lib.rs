@@ -28,6 +28,7 @@ mod compact;
 mod follow;
 pub mod format;
 mod open;
+mod operations;
 mod recovery;
 
 pub use commit::{

@@ -8,7 +8,7 @@ use wal::{Lsn, storage::Storage};
 
 use crate::{
     backup,
-    clock::{Clock, Timestamp},
+    clock::Clock,
     commit::{
         Batch, Disk, Durability, GROUP_BYTES_MAX, Pending, RECORD_FRAMING_BYTES,
         applier::Progress,
@@ -20,7 +20,6 @@ use crate::{
         stop::Stop,
         threads::Threads,
     },
-    compact::{self, CompactProgress, Compacted, Range},
     crdt,
     follow::{FollowError, Follower},
     identity::Actor,
@@ -40,6 +39,9 @@ pub const NODE_BYTES_MAX: usize = 256;
 
 /// The largest group the log takes: one batch of the largest size with its index rows.
 const LOG_GROUP_BYTES_MAX: u64 = 32 << 20;
+
+/// Of several keys that are read together, so many are looked up at once: as many as `RocksDB` takes in one go.
+const KEYS_READ_AT_ONCE: usize = 32;
 
 /// The folder of the log in a data directory.
 pub(crate) const LOG: &str = "log";
@@ -111,6 +113,14 @@ impl Settings {
             flush_log_bytes: self.flush_log_bytes,
             compaction_bytes_per_s: self.compaction_bytes_per_s,
             free_bytes,
+        }
+    }
+
+    fn marks(&self) -> Marks {
+        Marks {
+            soft_bytes: self.free_soft_bytes,
+            hard_bytes: self.free_hard_bytes,
+            reserve_bytes: self.segment_bytes,
         }
     }
 
@@ -192,20 +202,20 @@ pub enum OpenError {
 /// The engine; clones share it. Reads go through [`Engine::view`], every change through [`Engine::commit`].
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
-    queue: Arc<Queue>,
+pub(crate) struct Shared {
+    pub(crate) queue: Arc<Queue>,
     stop: Arc<Stop>,
-    progress: Arc<Progress>,
+    pub(crate) progress: Arc<Progress>,
     actors: Arc<Actors>,
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     identity: Identity,
     context_key: meta::ContextKey,
     disk: Arc<Mutex<Disk>>,
     /// Held while a checkpoint of the store is made or read, or it is compacted on demand: one at a time.
-    backup: Mutex<()>,
+    pub(crate) operation: Mutex<()>,
     /// Whether more of the log is kept than is needed.
     keeps_log: bool,
     threads: Mutex<Option<Threads>>,
@@ -242,12 +252,7 @@ impl Engine {
         let stop = Arc::new(Stop::new());
         let queue = Arc::new(Queue::new(settings.queue_bytes_max, Arc::clone(&stop)));
         let progress = Arc::new(Progress::new(log.handle(), applied));
-        let marks = Marks {
-            soft_bytes: settings.free_soft_bytes,
-            hard_bytes: settings.free_hard_bytes,
-            reserve_bytes: settings.segment_bytes,
-        };
-        let space = Space::open(storage, Arc::clone(&store), marks).map_err(wal::Error::Io)?;
+        let space = Space::open(storage, Arc::clone(&store), settings.marks()).map_err(wal::Error::Io)?;
         let disk = space.seen();
         let record = settings.log().group_bytes_max.saturating_sub(RECORD_FRAMING_BYTES);
         let merger = Merger::new(
@@ -284,7 +289,7 @@ impl Engine {
             identity,
             context_key,
             disk,
-            backup: Mutex::default(),
+            operation: Mutex::default(),
             keeps_log: settings.log_keep_bytes > 0,
             threads,
         };
@@ -316,6 +321,31 @@ impl Engine {
         bytes
             .map(|bytes| Ok(concepts::decode(&bytes, &self.shared.actors)?))
             .transpose()
+    }
+
+    /// The states of several concepts, each with its place among `keys`, in their order; visits until `visit` returns false. They
+    /// are read a few at a time, so that memory holds a few, and so not of one moment.
+    ///
+    /// # Errors
+    /// When the store cannot be read or a state is damaged.
+    pub fn concepts_at(
+        &self,
+        namespace: NamespaceId,
+        keys: &[impl AsRef<[u8]>],
+        visit: &mut dyn FnMut(usize, Option<crdt::State>) -> bool,
+    ) -> Result<(), store::Error> {
+        let mut place = 0;
+        for keys in keys.chunks(KEYS_READ_AT_ONCE) {
+            let keys: Vec<Vec<u8>> = keys.iter().map(|key| concepts::key(namespace, key.as_ref())).collect();
+            for row in self.shared.store.get_many(Family::Concepts, &keys)? {
+                let state = row.map(|row| concepts::decode(&row, &self.shared.actors)).transpose()?;
+                if !visit(place, state) {
+                    return Ok(());
+                }
+                place += 1;
+            }
+        }
+        Ok(())
     }
 
     /// The state in a row of [`Family::Concepts`], as [`Follower`] hands it out.
@@ -439,44 +469,6 @@ impl Engine {
     #[must_use]
     pub fn context_key(&self) -> &[u8; 32] {
         &self.shared.context_key.0
-    }
-
-    /// Makes `directory`, which must not be there, a backup: everything acknowledged before the call, and nothing that is not
-    /// in the synced log. Commits go on meanwhile. Blocks; one at a time.
-    ///
-    /// # Errors
-    /// [`backup::Error`]; the engine is as it was, and nothing of that name is left.
-    pub fn checkpoint(&self, directory: &Path, made_at: Timestamp) -> Result<backup::Manifest, backup::Error> {
-        let _alone = self.shared.backup.lock();
-        backup::checkpoint(&*self.shared.store, &self.shared.queue, directory, made_at)
-    }
-
-    /// Reads everything: the log up to what is synced, and the database by a checkpoint of hard links, which is made and
-    /// removed beside it. Commits go on meanwhile. Blocks; not while a backup is made.
-    ///
-    /// # Errors
-    /// When it could not be begun, or the log cannot be read at all. Damage is no error: it is reported.
-    pub fn verify(&self, progress: verify::Progress<'_>) -> Result<verify::Report, OpenError> {
-        let _alone = self.shared.backup.lock();
-        let shared = &*self.shared;
-        verify::online(&*shared.store, &shared.queue, shared.progress.log(), progress)
-    }
-
-    /// Rewrites the tables of the database without what was deleted or overwritten: those with keys in `range`, or all.
-    /// `progress` is told after each piece, and stops it by false. Commits go on meanwhile. Blocks; one at a time.
-    ///
-    /// # Errors
-    /// [`backup::Error`], of its kinds those about room, the engine and the store; what was rewritten stays so.
-    pub fn compact(
-        &self,
-        range: Option<&Range>,
-        progress: &mut dyn FnMut(CompactProgress) -> bool,
-    ) -> Result<Compacted, backup::Error> {
-        let _alone = self.shared.backup.lock();
-        let shared = &*self.shared;
-        // As it was last looked at, at most a second or two ago; nothing before the first look.
-        let free_bytes = || Some(shared.disk.lock().free_bytes).filter(|bytes| *bytes > 0);
-        compact::compact(&*shared.store, &shared.queue, &free_bytes, range, progress)
     }
 
     /// Takes no more batches; those queued are still carried out. Whoever waits for room on a full disk is told at once, so

@@ -16,14 +16,14 @@ struct Printed(Vec<(&'static str, Value)>);
 
 impl Printed {
     fn one(&mut self, admin: &Admin, schema: &'static str, words: &[&str]) -> Value {
-        let ran = admin.ok(&[words, &["-o", "json"]].concat());
+        let ran = admin.ok(&[&["-o", "json"], words].concat());
         let data = ran.json();
         self.0.push((schema, data.clone()));
         data
     }
 
     fn lines(&mut self, admin: &Admin, schema: &'static str, words: &[&str]) -> Vec<Value> {
-        let ran = admin.ok(&[words, &["-o", "json"]].concat());
+        let ran = admin.ok(&[&["-o", "json"], words].concat());
         let lines = ran.lines();
         self.0.extend(lines.iter().map(|line| (schema, line.clone())));
         lines

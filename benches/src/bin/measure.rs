@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
 use continuum_benches::{
-    contribute, disk, engine_puts, import, knowledge, redis,
+    backup, contribute, disk, engine_puts, import, knowledge, redis,
     report::{Better, Figure, table},
     scan, start,
 };
@@ -41,6 +41,7 @@ enum Part {
     Scan,
     Redis,
     Import,
+    Backup,
 }
 
 fn main() -> ExitCode {
@@ -95,6 +96,9 @@ fn main() -> ExitCode {
     }
     if runs(Part::Import) {
         figures.extend(runtime.block_on(import::figures(repetitions)));
+    }
+    if runs(Part::Backup) {
+        figures.extend(runtime.block_on(backup::figures(repetitions)));
     }
     print(arguments.output, &figures, machine);
     ExitCode::SUCCESS

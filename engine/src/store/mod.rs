@@ -1,7 +1,7 @@
 //! The seam under the engine: ordered families of keys, written atomically, durable when flushed.
 //!
 //! ```text
-//!  View   get, scan                    what is written        ledger, search, reads
+//!  View   get, get_many, scan          what is written        ledger, search, reads
 //!  Store  write, flush, get_durable    how it got there       committer, flusher, recovery
 //!         flush_bytes, compaction_bytes, resume_bytes, compact
 //!                                     what it takes of the disk by itself, and when it may
@@ -195,6 +195,13 @@ pub trait View {
     /// # Errors
     /// When the store cannot be read.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+    /// The values under several keys, in the order of the keys; not of one moment.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        keys.iter().map(|key| self.get(family, key)).collect()
+    }
     /// Visits keys in `[from, to)` (no upper bound: to the family's end) in order, until `visit` returns false. One scan sees
     /// one moment; two scans may not see the same.
     ///

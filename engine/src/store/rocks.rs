@@ -30,8 +30,8 @@ use std::{os::unix::fs::MetadataExt as _, path::Path};
 use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
-    DBWithThreadMode, FlushOptions, LogLevel, Options, ReadOptions, ReadTier, SingleThreaded, WriteBatch, WriteOptions,
-    properties,
+    DBPinnableSlice, DBWithThreadMode, FlushOptions, LogLevel, Options, ReadOptions, ReadTier, SingleThreaded,
+    WriteBatch, WriteOptions, properties,
 };
 
 use super::{Change, Compactions, Error, Family, Files, Store, View};
@@ -110,9 +110,11 @@ impl Rocks {
         } else {
             Compactions::On
         };
-        let families = Family::ALL.map(|family| {
-            ColumnFamilyDescriptor::new(family.name(), family_options(family, settings, compactions, &cache))
-        });
+        let mut families = Vec::with_capacity(Family::ALL.len());
+        for family in Family::ALL {
+            let options = family_options(family, settings, compactions, &cache).map_err(failed)?;
+            families.push(ColumnFamilyDescriptor::new(family.name(), options));
+        }
         let options = database_options(settings).map_err(failed)?;
         let database = DBWithThreadMode::<SingleThreaded>::open_cf_descriptors(&options, directory, families)
             .map_err(|error| explain_open(directory, &error.into_string()))?;
@@ -207,7 +209,12 @@ fn table_bytes(directory: &Path) -> u64 {
 /// One part of a filter or an index.
 const METADATA_BLOCK_BYTES: usize = 8 << 10;
 
-fn family_options(family: Family, settings: &Settings, compactions: Compactions, cache: &Cache) -> Options {
+fn family_options(
+    family: Family,
+    settings: &Settings,
+    compactions: Compactions,
+    cache: &Cache,
+) -> Result<Options, rocksdb::Error> {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_block_size(16 << 10);
@@ -222,7 +229,8 @@ fn family_options(family: Family, settings: &Settings, compactions: Compactions,
     table.set_metadata_block_size(METADATA_BLOCK_BYTES);
     table.set_pin_top_level_index_and_filter(true);
 
-    let mut options = Options::default();
+    // Of several keys each is searched from where the one before was found. There is no setter for this one.
+    let mut options = Options::default().get_options_from_string("memtable_batch_lookup_optimization=true")?;
     options.set_block_based_table_factory(&table);
     options.set_disable_auto_compactions(compactions == Compactions::Off);
     options.set_write_buffer_size(usize::try_from(write_buffer_bytes(settings)).unwrap_or(usize::MAX));
@@ -237,7 +245,7 @@ fn family_options(family: Family, settings: &Settings, compactions: Compactions,
     // A stall would block the committer. The engine refuses client batches long before this many files wait.
     options.set_level_zero_slowdown_writes_trigger(64);
     options.set_level_zero_stop_writes_trigger(128);
-    options
+    Ok(options)
 }
 
 fn failed(error: rocksdb::Error) -> Error {
@@ -268,6 +276,16 @@ impl View for Rocks {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         let value = self.database.get_pinned_cf(self.handle(family), key).map_err(failed)?;
         Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        let in_order = false;
+        let values = self.database.batched_multi_get_cf(self.handle(family), keys, in_order);
+        let copy = |value: Option<DBPinnableSlice<'_>>| value.map(|value| value.to_vec());
+        values
+            .into_iter()
+            .map(|value| value.map(copy).map_err(failed))
+            .collect()
     }
 
     fn scan(

@@ -77,6 +77,14 @@ pub struct Storage {
     pub free_soft_bytes: u64,
     /// Free space below which client writes are refused, besides what the database needs; deletes still work.
     pub free_hard_bytes: u64,
+    /// Flushed log kept for watchers and peers that come back late, at most; 0 keeps none.
+    pub log_keep_bytes: u64,
+    /// … and no older than this.
+    pub log_keep_s: u64,
+    /// What compactions and flushes may write in a second; 0 sets no bound.
+    pub compaction_bytes_per_s: u64,
+    /// What a backup that is sent away may take in a second; 0 sets no bound.
+    pub backup_bytes_per_s: u64,
 }
 
 impl Default for Storage {
@@ -88,6 +96,9 @@ impl Default for Storage {
             segment_bytes,
             free_soft_bytes,
             free_hard_bytes,
+            compaction_bytes_per_s,
+            log_keep_bytes,
+            log_keep_s,
         } = engine::Settings::default();
         Storage {
             path: PathBuf::from("continuum-data"),
@@ -97,6 +108,10 @@ impl Default for Storage {
             queue_bytes_max: queue_bytes_max as u64,
             free_soft_bytes,
             free_hard_bytes,
+            log_keep_bytes,
+            log_keep_s,
+            compaction_bytes_per_s,
+            backup_bytes_per_s: 0,
         }
     }
 }
@@ -121,6 +136,7 @@ impl Storage {
         fit(&mut self.flush_log_bytes, default.flush_log_bytes, disk_bytes / 32);
         fit(&mut self.free_hard_bytes, default.free_hard_bytes, disk_bytes / 8);
         fit(&mut self.free_soft_bytes, default.free_soft_bytes, disk_bytes / 4);
+        fit(&mut self.log_keep_bytes, default.log_keep_bytes, disk_bytes / 16);
         // Where only one of the two was set.
         self.free_soft_bytes = self.free_soft_bytes.max(self.free_hard_bytes);
         self

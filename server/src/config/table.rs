@@ -71,7 +71,7 @@ macro_rules! row {
 
 /// The table.
 #[rustfmt::skip] // one setting reads as one entry
-pub static ROWS: [Row; 41] = [
+pub static ROWS: [Row; 45] = [
     row!("node_id", "CONTINUUM_NODE_ID", "node-id", node.id,
         "Name of this node; without it one is generated at first start and kept in the data directory",
         alias "NODE_ID"),
@@ -99,6 +99,14 @@ pub static ROWS: [Row; 41] = [
         "Warn when the disk has less free space than this besides what the database needs to flush and compact; by default at most a quarter of the disk"),
     row!("storage.free_hard_bytes", "CONTINUUM_STORAGE_FREE_HARD_BYTES", "storage-free-hard-bytes", storage.free_hard_bytes,
         "Refuse client writes below this much free space besides what the database needs; deletes still work; by default at most an eighth of the disk"),
+    row!("storage.log_keep_bytes", "CONTINUUM_STORAGE_LOG_KEEP_BYTES", "storage-log-keep-bytes", storage.log_keep_bytes,
+        "Log kept for watchers that come back late although nobody needs it; 0 keeps none; by default at most a sixteenth of the disk, and none on a disk that fills up"),
+    row!("storage.log_keep_s", "CONTINUUM_STORAGE_LOG_KEEP_S", "storage-log-keep-s", storage.log_keep_s,
+        "Such log is kept no longer than this many seconds"),
+    row!("storage.compaction_bytes_per_s", "CONTINUUM_STORAGE_COMPACTION_BYTES_PER_S", "storage-compaction-bytes-per-s", storage.compaction_bytes_per_s,
+        "What compactions and flushes of the database may write in a second, flushes first; 0 sets no bound"),
+    row!("storage.backup_bytes_per_s", "CONTINUUM_STORAGE_BACKUP_BYTES_PER_S", "storage-backup-bytes-per-s", storage.backup_bytes_per_s,
+        "What a backup that is sent over gRPC may take in a second; 0 sets no bound"),
     row!("contribution.contribute_per_hour", "CONTINUUM_CONTRIBUTION_CONTRIBUTE_PER_HOUR", "contribution-contribute-per-hour", contribution.contribute_per_hour,
         "Contributions accepted per node and sliding hour"),
     row!("contribution.knowledge_per_hour", "CONTINUUM_CONTRIBUTION_KNOWLEDGE_PER_HOUR", "contribution-knowledge-per-hour", contribution.knowledge_per_hour,

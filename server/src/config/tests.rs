@@ -325,6 +325,7 @@ fn what_was_not_set_is_fitted_to_a_small_disk() {
     let fitted = Storage::default().fitted(small);
     assert_eq!(fitted.segment_bytes, 16 << 20);
     assert_eq!(fitted.flush_log_bytes, small / 32);
+    assert_eq!(fitted.log_keep_bytes, small / 16);
     assert_eq!(fitted.free_hard_bytes, 30 << 20);
     assert_eq!(fitted.free_soft_bytes, 60 << 20);
     assert_eq!(Storage::default().fitted(100 << 30), Storage::default());

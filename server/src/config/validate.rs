@@ -98,6 +98,14 @@ impl Storage {
         );
         at_least("storage.flush_log_bytes", self.flush_log_bytes, MIB, problems);
         at_least("storage.queue_bytes_max", self.queue_bytes_max, MIB, problems);
+        for (key, rate) in [
+            ("storage.compaction_bytes_per_s", self.compaction_bytes_per_s),
+            ("storage.backup_bytes_per_s", self.backup_bytes_per_s),
+        ] {
+            require(rate == 0 || (MIB..=i64::MAX as u64).contains(&rate), problems, || {
+                format!("{key} is {rate}: at least {MIB}, or 0 for no bound")
+            });
+        }
         require(self.free_soft_bytes >= self.free_hard_bytes, problems, || {
             let (soft, hard) = (self.free_soft_bytes, self.free_hard_bytes);
             format!(

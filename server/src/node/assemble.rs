@@ -281,6 +281,9 @@ fn engine_settings(storage: &config::Storage) -> engine::Settings {
         segment_bytes: storage.segment_bytes,
         free_soft_bytes: storage.free_soft_bytes,
         free_hard_bytes: storage.free_hard_bytes,
+        compaction_bytes_per_s: storage.compaction_bytes_per_s,
+        log_keep_bytes: storage.log_keep_bytes,
+        log_keep_s: storage.log_keep_s,
     }
 }
 
@@ -327,6 +330,7 @@ fn grpc_settings(settings: &config::Settings) -> grpc::Settings {
     let write_limit = Duration::from_millis(settings.http.write_timeout_ms);
     grpc::Settings {
         stall_max: defaults.stall_max.min(write_limit * 2 / 3),
+        backup_bytes_per_s: settings.storage.backup_bytes_per_s,
         ..defaults
     }
 }

@@ -42,8 +42,10 @@ Exit codes, those of sysexits.h:
 
 /// What every verb takes.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options of every verb")]
 pub(crate) struct Options {
-    /// Form of the data: a table for people, or JSON: one document, or one object a line where data stream
+    /// Form of the data: a table for people, or JSON: one document, or one object a line where data stream; the schemas
+    /// are in tools/admin/schemas
     #[arg(short, long, value_enum, value_name = "FORM", default_value = "table", global = true)]
     pub(crate) output: Form,
 
@@ -53,7 +55,7 @@ pub(crate) struct Options {
     pub(crate) endpoint: Vec<String>,
 
     /// The cluster to ask, by its name in admin.toml (see `config`)
-    #[arg(long, value_name = "NAME", conflicts_with = "endpoint", global = true)]
+    #[arg(long, value_name = "NAME", global = true)]
     pub(crate) context: Option<String>,
 
     /// How long one call may take, retries included; a stream: until it begins
@@ -68,9 +70,8 @@ pub(crate) struct Options {
 /// The form of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Form {
-    /// For people.
+    // Help says it above; a comment for clap would make a paragraph of each.
     Table,
-    /// For programs; each verb's form is in tools/admin/schemas.
     Json,
 }
 
@@ -88,19 +89,19 @@ pub(crate) struct Caution {
 
 /// The whole tree.
 pub(crate) fn root() -> Command {
-    let root = Command::new("continuum-admin")
+    // First, for it brings a description of its own.
+    let root = Options::augment_args(Command::new("continuum-admin"))
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Runs a cluster of Continuum: looks, reads, writes, watches and looks after a node's files.")
+        .about("Runs a cluster of Continuum: looks, reads, writes, watches, and looks after a node's files")
+        .long_about(None)
         .after_help(AFTER_HELP)
         .after_long_help(format!("{AFTER_HELP}\n\n{AFTER_LONG_HELP}"))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true);
-    let tree = verbs::VERBS.iter().fold(root, |root, row| {
+    verbs::VERBS.iter().fold(root, |root, row| {
         root.subcommand((row.arguments)(Command::new(row.name)))
-    });
-    // After the verbs, so that their own options stand first in help.
-    Options::augment_args(tree).next_help_heading(None)
+    })
 }
 
 /// A time with its unit: `10s`, `500ms`, `1h30m`.

@@ -42,6 +42,10 @@ impl Session {
     /// The nodes to ask: `--endpoint`, `--context`, the variable, the context in use, the default.
     pub(crate) fn cluster(&self) -> Result<Cluster, Failure> {
         let cluster = |endpoints: Vec<String>, named_by: String| Cluster { endpoints, named_by };
+        // Not clap's to see: one may stand before the verb and the other behind it.
+        if !self.options.endpoint.is_empty() && self.options.context.is_some() {
+            return Err(Failure::usage("--endpoint cannot be used with --context").next("name nodes, or a context"));
+        }
         if !self.options.endpoint.is_empty() {
             return Ok(cluster(self.options.endpoint.clone(), "--endpoint".to_owned()));
         }

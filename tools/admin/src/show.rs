@@ -34,6 +34,12 @@ pub(crate) fn number(number: u64) -> String {
     text
 }
 
+/// `1 segment`, `2 segments`.
+pub(crate) fn count(many: u64, what: &str) -> String {
+    let plural = if many == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", number(many))
+}
+
 /// `2026-11-23T18:07:04Z`, to the millisecond where there is one.
 pub(crate) fn time(at: SystemTime) -> String {
     Timestamp::try_from(at)
@@ -49,6 +55,7 @@ pub(crate) fn ago(at: SystemTime) -> String {
     let seconds = passed.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
+        (0, 0, 0) if seconds == 0 => "just now".to_owned(),
         (0, 0, 0) => format!("{seconds} s ago"),
         (0, 0, minutes) => format!("{minutes} min ago"),
         (0, hours, minutes) => format!("{hours} h {minutes} min ago"),

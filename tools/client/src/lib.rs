@@ -158,6 +158,9 @@ impl Client {
     ///
     /// # Errors
     /// [`Kind::Settings`] when the settings do not fit together.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn connect(settings: Settings) -> Result<Client, Error> {
         let connection = Arc::new(Connection::new(settings)?);
         Ok(Client { connection })
@@ -215,4 +218,28 @@ impl Client {
 /// A name for a write, unlike all others.
 fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sendable<T: Send>(_: &T) {}
+
+    /// Programs spawn them on many threads.
+    #[tokio::test]
+    async fn whatever_waits_can_be_spawned() {
+        let client = Client::connect(Settings::default()).unwrap();
+        let (notes, admin) = (client.namespace("notes"), client.admin());
+        sendable(&notes.get("k"));
+        sendable(&notes.put("k", Put::counter(1)));
+        sendable(&notes.batch([Write::delete("k", Delete::new())]));
+        sendable(&notes.scan(Selection::default()));
+        sendable(&notes.watch(Selection::default(), &ResumeToken::default()));
+        sendable(&client.namespaces().list());
+        sendable(&admin.verify());
+        let mut bulk = notes.bulk();
+        sendable(&bulk.send([Write::put("k", Put::counter(1))]));
+        sendable(&bulk);
+    }
 }

@@ -130,3 +130,35 @@ impl Settings {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_fit_together() {
+        assert!(Settings::default().validate().is_ok());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let wrong: [(&str, fn(&mut Settings)); 6] = [
+            ("endpoints", |settings| settings.endpoints.clear()),
+            ("endpoint `db1`", |settings| settings.endpoints.push("db1".to_owned())),
+            ("call_timeout", |settings| settings.call_timeout = Duration::ZERO),
+            ("resume_timeout", |settings| settings.resume_timeout = Duration::MAX),
+            ("backoff_min", |settings| {
+                settings.backoff_max = Duration::from_millis(1)
+            }),
+            ("unacknowledged_chunks_max", |settings| {
+                settings.unacknowledged_chunks_max = 0;
+            }),
+        ];
+        for (name, change) in wrong {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            let error = settings.validate().unwrap_err();
+            assert!(error.message().contains(name), "{error}");
+        }
+    }
+}

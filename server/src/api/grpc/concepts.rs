@@ -172,16 +172,21 @@ impl Service {
         };
         let mut results = Vec::with_capacity(request.keys.len());
         let mut bytes = 0;
-        for key in &request.keys {
-            let state = self.state(&namespace, key.as_bytes())?;
-            let concept = reader.concept(key.as_bytes(), &state);
-            let result = GetManyResult { concept };
-            // With its tag and length.
-            bytes += 1 + prost::length_delimiter_len(result.encoded_len()) + result.encoded_len();
-            if bytes > ANSWER_BYTES_MAX {
-                return Err(Refused::AnswerTooLarge { fit: results.len() });
-            }
-            results.push(result);
+        self.engine()
+            .concepts_at(namespace.id, &request.keys, &mut |place, state| {
+                let key = request.keys[place].as_bytes();
+                let concept = state.and_then(|state| reader.concept(key, &state));
+                let result = GetManyResult { concept };
+                // With its tag and length.
+                let result_bytes = result.encoded_len();
+                bytes += 1 + prost::length_delimiter_len(result_bytes) + result_bytes;
+                if bytes <= ANSWER_BYTES_MAX {
+                    results.push(result);
+                }
+                bytes <= ANSWER_BYTES_MAX
+            })?;
+        if results.len() < request.keys.len() {
+            return Err(Refused::AnswerTooLarge { fit: results.len() });
         }
         Ok(GetManyResponse { results })
     }

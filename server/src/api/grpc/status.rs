@@ -37,7 +37,7 @@ use proto::v1::ConditionFailure;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb as rpc};
 
-use crate::snapshots;
+use crate::{contribution, snapshots};
 
 /// Whose reasons these are.
 pub(super) const DOMAIN: &str = "continuum.v1";
@@ -100,8 +100,8 @@ pub(super) enum Refused {
     ScansFull { max: usize },
     #[error("{max} watches run at this node already, as many as may")]
     WatchesFull { max: usize },
-    #[error("{max} compactions run at this node already, as many as may: wait for the end of it")]
-    CompactionRuns { max: usize },
+    #[error("a compaction or verification runs at this node already: wait for its end")]
+    WorkRuns,
     #[error(transparent)]
     Snapshots(#[from] snapshots::Error),
     #[error("a file cannot be read: {0}")]
@@ -110,8 +110,8 @@ pub(super) enum Refused {
         "the state holds write {counter} of this very node, which the node does not have: its data directory is older than the export; restore into an empty one instead"
     )]
     StateAhead { counter: u64 },
-    #[error("the pool cannot be changed: {0}")]
-    Pool(String),
+    #[error("the pool was changed in part or not at all, send the whole again: {0}")]
+    Contribution(contribution::Error),
     #[error("the log cannot be read on: {0}")]
     Log(String),
     #[error("no message of the stream was taken for {limit:?}: go on from what was received")]
@@ -272,11 +272,13 @@ fn classify(refused: &Refused, message: &str) -> Row {
         Refused::Registry(refusal) => classify_refusal(refusal),
         Refused::ScansFull { .. } => retry(Code::ResourceExhausted, "SCANS_FULL", RETRY_STREAMS),
         Refused::WatchesFull { .. } => retry(Code::ResourceExhausted, "WATCHES_FULL", RETRY_STREAMS),
-        Refused::CompactionRuns { .. } => precondition("COMPACTION_RUNS", "compaction", message),
+        Refused::WorkRuns => precondition("WORK_RUNS", "work", message),
         Refused::Snapshots(error) => classify_snapshots(error, message),
         Refused::Unreadable(_) => row(Code::Internal, "FILE_UNREADABLE"),
         Refused::StateAhead { .. } => precondition("STATE_AHEAD", "states", message),
-        Refused::Pool(_) => row(Code::Internal, "POOL_FAILED"),
+        Refused::Contribution(contribution::Error::Refused(refusal)) => classify_refusal(refusal),
+        Refused::Contribution(contribution::Error::Commit(error)) => classify_commit(error, message),
+        Refused::Contribution(_) => row(Code::Internal, "POOL_FAILED"),
         Refused::Log(_) => row(Code::Internal, "LOG_UNREADABLE"),
         Refused::Stalled { .. } => row(Code::Aborted, "STREAM_STALLED"),
         Refused::Stopping => row(Code::Unavailable, "STOPPING"),

@@ -11,9 +11,9 @@ use crate::{
     show,
 };
 
-/// Rewrite the database's files, so that overwritten and deleted data give their room back
+/// Rewrite the database's files, which gives room back
 ///
-/// Nodes do this by themselves where it pays; this does it now, for everything or for a range of keys. Reads and writes go on
+/// Overwritten and deleted data keep their room until then. Nodes do this by themselves where it pays; this does it now, for everything or for a range of keys. Reads and writes go on
 /// meanwhile, more slowly. Ctrl-C ends it after the piece under way; what was done stays done.
 #[derive(Args, Debug)]
 #[command(after_help = "\

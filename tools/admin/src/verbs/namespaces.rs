@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Verb;
 use crate::{error::Failure, session::Session};
 
-/// List, create and look at namespaces, and choose how their concurrent values are resolved
+/// List and create namespaces, and choose how concurrent values are resolved
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -128,11 +128,11 @@ fn page(output: &Output, status: &StatusResponse) -> String {
         (
             "log",
             format!(
-                "up to {}, kept from {}: {} in {} segments",
+                "up to {}, kept from {}: {} in {}",
                 show::number(status.lsn),
                 show::number(log.first_lsn),
                 show::bytes(log.bytes),
-                log.segments
+                show::count(log.segments.into(), "segment")
             ),
         ),
     ];
@@ -143,22 +143,25 @@ fn page(output: &Output, status: &StatusResponse) -> String {
     }
     facts.push(("namespaces", status.namespaces.to_string()));
     let gave = format!(
-        "{} concepts of {} members",
-        show::number(pool.concepts),
-        show::number(pool.contributors)
+        "{} of {}",
+        show::count(pool.concepts, "concept"),
+        show::count(pool.contributors, "member")
     );
     facts.push(("pool", gave));
     facts.push(("snapshots", status.snapshots.to_string()));
     let row = |check: &Check| {
         let verdict = match (check.failure.is_empty(), check.decides) {
-            (true, _) => "ok".to_owned(),
-            (false, true) => format!("fails: {}", check.failure),
+            (true, _) => paint.good("ok"),
+            (false, true) => paint.bad(&format!("fails: {}", check.failure)),
             (false, false) => format!("warns: {}", check.failure),
         };
         vec![check.name.clone(), verdict]
     };
     let checks = output.table(&["CHECK", ""], &[], status.checks.iter().map(row).collect());
-    let rows = status.families.iter();
+    let rows = status
+        .families
+        .iter()
+        .filter(|family| family.keys > 0 || family.bytes > 0);
     let rows = rows.map(|family| {
         vec![
             family.name.clone(),

@@ -97,9 +97,14 @@ fn message(report: verify::Report) -> VerifyReport {
 fn verdict(report: &VerifyReport) -> Result<(), Failure> {
     match report.damage.len() {
         0 => Ok(()),
-        places => Err(Failure::new(Code::Data, format!("{places} places are damaged"))
+        _ => Err(Failure::new(Code::Data, damaged(report))
             .next("keep the data directory as it is, and restore a backup into another one")),
     }
+}
+
+fn damaged(report: &VerifyReport) -> String {
+    let places = show::count(report.damage.len() as u64, "place");
+    format!("{places} found damaged")
 }
 
 fn json(report: &VerifyReport) -> Value {
@@ -118,12 +123,12 @@ fn page(session: &Session, report: &VerifyReport) -> String {
     let sound = if report.damage.is_empty() {
         output.paint.good("everything is as it was written")
     } else {
-        output.paint.bad(&format!("{} places are damaged", report.damage.len()))
+        output.paint.bad(&damaged(report))
     };
     let log = format!(
-        "{} records in {} segments, up to {}",
-        show::number(report.records),
-        report.segments,
+        "{} in {}, up to {}",
+        show::count(report.records, "record"),
+        show::count(report.segments.into(), "segment"),
         show::number(report.last_lsn)
     );
     let facts = output.facts(&[("verdict", sound), ("log", log)]);

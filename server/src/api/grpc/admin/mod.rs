@@ -79,8 +79,8 @@ struct Shared {
     components: Components,
     operations: Operations,
     exports: Arc<Semaphore>,
-    /// Whether a compaction runs for somebody.
-    compacting: Arc<Semaphore>,
+    /// A place for a compaction or a verification.
+    working: Arc<Semaphore>,
 }
 
 impl Service {
@@ -89,7 +89,7 @@ impl Service {
             components,
             operations,
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
-            compacting: Arc::new(Semaphore::new(1)),
+            working: Arc::new(Semaphore::new(1)),
         };
         Service {
             shared: Arc::new(shared),

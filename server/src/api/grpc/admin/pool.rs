@@ -2,7 +2,8 @@
 use super::{super::status::Refused, Service};
 use proto::v1::{ImportPoolRequest, ImportPoolResponse};
 impl Service {
+    #[expect(clippy::unused_async)]
     pub(super) async fn import_pool_checked(&self, _request: ImportPoolRequest) -> Result<ImportPoolResponse, Refused> {
-        Err(Refused::Pool("soon".into()))
+        Err(Refused::Confused)
     }
 }
