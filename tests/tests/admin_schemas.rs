@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use continuum_tests::{Admin, Node, skipped};
+use continuum_tests::{Admin, Node, node::READY_WITHIN, skipped};
 use serde_json::{Value, json};
 
 /// What was printed, for which schema.
@@ -44,7 +44,9 @@ async fn what_is_printed_is_what_the_schemas_say() {
     concepts(&admin, &mut printed);
     watches(&admin, &mut printed);
     files(&admin, &mut printed);
+    lines_and_copies(&admin, &mut printed);
     contexts(&mut printed);
+    stopped(node, &admin, &mut printed).await;
 
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut check = Command::new(python)
@@ -149,6 +151,61 @@ fn files(admin: &Admin, printed: &mut Printed) {
     printed.one(admin, "log-level", &["log-level"]);
     printed.one(admin, "log-level", &["log-level", "debug", "--dry-run"]);
     printed.one(admin, "log-level", &["log-level", "debug"]);
+}
+
+/// Files in and out, backups and restores.
+fn lines_and_copies(admin: &Admin, printed: &mut Printed) {
+    let at = |name: &str| admin.home().join(name).to_str().unwrap().to_owned();
+    let (file, folder) = (at("notes.jsonl"), at("backups"));
+    printed.one(admin, "export", &["export", "notes", &file, "--dry-run"]);
+    printed.one(admin, "export", &["export", "notes", &file]);
+    printed.one(admin, "import", &["import", &file, "--dry-run"]);
+    printed.one(admin, "import", &["import", &file]);
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/python-store");
+    let python = ["import", "--from", "python", store.to_str().unwrap()];
+    printed.one(admin, "import", &[&python[..], &["--dry-run"]].concat());
+    printed.one(admin, "import", &python);
+    let made = printed.one(admin, "backup-create", &["backup", "create", &folder]);
+    printed.one(admin, "backup-list", &["backup", "list", &folder]);
+    let backup = made["path"].as_str().unwrap();
+    printed.one(admin, "backup-verify", &["backup", "verify", backup]);
+    let restore = ["restore", backup, "--data-dir", &at("restored")];
+    printed.one(admin, "restore", &[&restore[..], &["--dry-run"]].concat());
+    printed.one(admin, "restore", &restore);
+    // What is wrong has a form too.
+    std::fs::create_dir(at("backups/cut.partial")).unwrap();
+    std::fs::write(Path::new(backup).join("backup.json.sha256"), "none").unwrap();
+    let listed = printed.one(admin, "backup-list", &["backup", "list", &folder]);
+    assert_eq!(
+        (&listed["backups"][0]["state"], &listed["backups"][1]["state"]),
+        (&json!("damaged"), &json!("interrupted"))
+    );
+    let verified = admin.run(&["backup", "verify", backup, "-o", "json"]);
+    assert_eq!(verified.code, Some(65));
+    printed.0.push(("backup-verify", verified.json()));
+}
+
+/// The files of a node that does not run.
+async fn stopped(mut node: Node, admin: &Admin, printed: &mut Printed) {
+    admin.ok(&["snapshot", "create", "kept"]);
+    let status = node.stop(READY_WITHIN).await;
+    assert!(status.success());
+    let data = node.launch().data_directory().to_str().unwrap().to_owned();
+    let restored = admin.home().join("from-snapshot").to_str().unwrap().to_owned();
+    let words = [
+        "snapshot",
+        "restore",
+        "kept",
+        "--from-data-dir",
+        &data,
+        "--data-dir",
+        &restored,
+    ];
+    printed.one(admin, "snapshot-restore", &words);
+    printed.one(admin, "verify", &["verify", "--data-dir", &data]);
+    printed.one(admin, "wal-list", &["wal", "list", "--data-dir", &data]);
+    let records = printed.lines(admin, "wal-dump", &["wal", "dump", "--data-dir", &data]);
+    assert!(!records.is_empty());
 }
 
 /// What needs no node.

@@ -17,10 +17,10 @@ const PARTS: [&str; 2] = ["log", "db"];
 
 /// Locks a data directory that a node has used.
 pub(crate) fn lock(path: &Path) -> Result<Directory, Failure> {
-    let found = PARTS.iter().all(|part| path.join(part).is_dir());
+    let found = PARTS.iter().any(|part| path.join(part).is_dir());
     if !found {
         let what = format!(
-            "{} is no data directory of a node: it has no log/ and db/",
+            "{} is no data directory of a node: it has neither log/ nor db/",
             path.display()
         );
         return Err(Failure::new(Code::NoInput, what).next("name the directory that continuumd has as --data-dir"));

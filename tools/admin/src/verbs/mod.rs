@@ -27,6 +27,7 @@ mod scan;
 mod snapshot;
 mod status;
 mod verify;
+mod wal;
 mod watch;
 
 /// The table, in the order of help.
@@ -45,6 +46,7 @@ pub(crate) const VERBS: &[Row] = &[
     row::<restore::Restore>(),
     row::<compact::Compact>(),
     row::<verify::Verify>(),
+    row::<wal::Wal>(),
     row::<log_level::LogLevel>(),
     row::<config::Config>(),
     row::<completions::Completions>(),

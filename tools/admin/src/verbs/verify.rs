@@ -1,32 +1,45 @@
-//! `verify`: reads everything and checks every sum, on a node that runs.
+//! `verify`: reads everything and checks every sum, on a node that runs or on the files of one that does not.
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use client::wire::{Damage, FamilyStatus, VerifyReport};
+use engine::verify;
 use serde_json::{Value, json};
 
 use super::Verb;
 use crate::{
     error::{Code, Failure},
+    offline,
     session::Session,
     show,
 };
 
 /// Read a node's whole log and database and check every sum and record
 ///
-/// Nothing is changed, and the node goes on serving meanwhile, more slowly.
+/// Nothing is changed. A node that runs goes on serving meanwhile, more slowly; with --data-dir the files of one that does not
+/// run are read as they lie there, and no node is asked.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   continuum-admin verify
   continuum-admin verify -o json | jq .damage
+  continuum-admin verify --data-dir ./continuum-data             its node is stopped, or does not start
 
 Exit codes: 65 when something is damaged.")]
-pub(super) struct Verify {}
+pub(super) struct Verify {
+    /// The data directory of a node that does not run
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
 
 impl Verb for Verify {
     const NAME: &'static str = "verify";
 
     async fn run(self, session: Session) -> Result<(), Failure> {
+        if let Some(path) = &self.data_dir {
+            return offline(&session, path);
+        }
         let output = &session.output;
         let mut messages = session.client()?.admin().verify().await?;
         let bar = output.bar("verifying");
@@ -40,6 +53,44 @@ impl Verb for Verify {
             }
         }
         Err(Failure::new(Code::Software, "the node ended the check without a report").next("run it again"))
+    }
+}
+
+/// By the files alone.
+fn offline(session: &Session, path: &Path) -> Result<(), Failure> {
+    let directory = offline::lock(path)?;
+    let bar = session.output.bar("verifying");
+    let mut progress = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let report = verify::directory(directory.path(), &mut progress);
+    bar.finish_and_clear();
+    let report =
+        report.map_err(|error| Failure::new(Code::Io, format!("cannot verify {}: {error}", path.display())))?;
+    let report = message(report);
+    session.output.data(&json(&report), || page(session, &report))?;
+    verdict(&report)
+}
+
+/// A report of the engine's as a node would send it.
+fn message(report: verify::Report) -> VerifyReport {
+    let family = |family: verify::FamilyReport| FamilyStatus {
+        name: family.family.name().to_owned(),
+        keys: family.keys,
+        bytes: family.bytes,
+    };
+    let damage = |damage: verify::Damage| Damage {
+        place: damage.place,
+        key: damage.key.unwrap_or_default(),
+        what: damage.what,
+    };
+    VerifyReport {
+        segments: u32::try_from(report.log.segments).unwrap_or(u32::MAX),
+        records: report.log.records,
+        last_lsn: report.log.last.0,
+        families: report.families.into_iter().map(family).collect(),
+        damage: report.damage.into_iter().map(damage).collect(),
     }
 }
 
