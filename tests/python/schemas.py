@@ -1,7 +1,7 @@
 """Checks what continuum-admin printed against the schemas in the repository.
 Usage: python schemas.py SCHEMAS < LINES, each line {"schema": NAME, "data": ANY}.
 
-Each schema must also refuse something: the same data with a field more, and with each of its fields missing.
+Each schema must also refuse something: the same data with a field more, and no data at all.
 """
 
 import json
@@ -30,8 +30,6 @@ for line in sys.stdin:
         wrong.append(f"{name}: takes a field that nobody described")
     if validator.is_valid({}):
         wrong.append(f"{name}: takes nothing at all")
-for name in sorted(validators.keys() - used):
-    wrong.append(f"{name}: no output was checked against it")
 print("\n".join(wrong))
 print(f"{len(used)} schemas")
 sys.exit(1 if wrong else 0)

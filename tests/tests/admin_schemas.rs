@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
+    collections::BTreeSet,
     io::Write as _,
     path::Path,
     process::{Command, Stdio},
@@ -30,24 +31,17 @@ impl Printed {
     }
 }
 
-#[tokio::test]
-async fn what_is_printed_is_what_the_schemas_say() {
-    let name = "what_is_printed_is_what_the_schemas_say";
+/// The Python that has `jsonschema`, if there is one.
+fn python() -> Option<String> {
     let python = std::env::var("CONTINUUM_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has = Command::new(&python).args(["-c", "import jsonschema"]).output();
-    if !has.is_ok_and(|output| output.status.success()) {
-        return skipped(name, "Python has no `jsonschema`: run through tools/test");
-    }
-    let node = Node::start().await;
-    let admin = Admin::of(&node);
-    let mut printed = Printed::default();
-    concepts(&admin, &mut printed);
-    watches(&admin, &mut printed);
-    files(&admin, &mut printed);
-    lines_and_copies(&admin, &mut printed);
-    contexts(&mut printed);
-    stopped(node, &admin, &mut printed).await;
+    has.is_ok_and(|output| output.status.success()).then_some(python)
+}
 
+const NO_PYTHON: &str = "Python has no `jsonschema`: run through tools/test";
+
+/// Holds what was printed against the schemas.
+fn check(python: &str, printed: &Printed) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut check = Command::new(python)
         .arg(tests.join("python/schemas.py"))
@@ -57,12 +51,67 @@ async fn what_is_printed_is_what_the_schemas_say() {
         .spawn()
         .unwrap();
     let mut input = check.stdin.take().unwrap();
-    for (schema, data) in printed.0 {
+    for (schema, data) in &printed.0 {
         writeln!(input, "{}", json!({ "schema": schema, "data": data })).unwrap();
     }
     drop(input);
     let output = check.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test]
+async fn what_is_printed_is_what_the_schemas_say() {
+    let Some(python) = python() else {
+        return skipped("what_is_printed_is_what_the_schemas_say", NO_PYTHON);
+    };
+    let node = Node::start().await;
+    let admin = Admin::of(&node);
+    let mut printed = Printed::default();
+    concepts(&admin, &mut printed);
+    watches(&admin, &mut printed);
+    files(&admin, &mut printed);
+    lines_and_copies(&admin, &mut printed);
+    contexts(&mut printed);
+    stopped(node, &admin, &mut printed).await;
+    check(&python, &printed);
+
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/admin/schemas");
+    let there = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let there: BTreeSet<String> = there
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let used: BTreeSet<String> = printed.0.iter().map(|(schema, _)| (*schema).to_owned()).collect();
+    assert_eq!(
+        there, used,
+        "a schema that nothing was held against, or the other way round"
+    );
+}
+
+#[tokio::test]
+async fn long_work_prints_what_the_schemas_say() {
+    let Some(python) = python() else {
+        return skipped("long_work_prints_what_the_schemas_say", NO_PYTHON);
+    };
+    let node = Node::start().await;
+    let admin = Admin::of(&node);
+    let mut printed = Printed::default();
+    admin.ok(&["namespaces", "create", "notes"]);
+    admin.ok(&["put", "notes", "k", "1"]);
+    printed.one(&admin, "compact", &["compact"]);
+    printed.one(
+        &admin,
+        "compact",
+        &["compact", "--namespace", "notes", "--from", "a", "--to", "z"],
+    );
+    let report = printed.one(&admin, "verify", &["verify"]);
+    assert_eq!(report["sound"], true);
+    let ran = admin.ok(&["verify"]);
+    assert!(
+        !ran.out.is_empty() && ran.err.is_empty(),
+        "data to one stream alone: {}",
+        ran.err
+    );
+    check(&python, &printed);
 }
 
 /// Each type of key, written, read, scanned, deleted.
@@ -145,9 +194,6 @@ fn files(admin: &Admin, printed: &mut Printed) {
     printed.one(admin, "snapshot-delete", &["snapshot", "delete", "before", "--dry-run"]);
     printed.one(admin, "snapshot-delete", &["snapshot", "delete", "before", "--yes"]);
     printed.one(admin, "compact", &["compact", "--dry-run"]);
-    printed.one(admin, "compact", &["compact"]);
-    let report = printed.one(admin, "verify", &["verify"]);
-    assert_eq!(report["sound"], true);
     printed.one(admin, "log-level", &["log-level"]);
     printed.one(admin, "log-level", &["log-level", "debug", "--dry-run"]);
     printed.one(admin, "log-level", &["log-level", "debug"]);

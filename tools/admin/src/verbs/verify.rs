@@ -86,6 +86,7 @@ fn message(report: verify::Report) -> VerifyReport {
         what: damage.what,
     };
     VerifyReport {
+        damage_count: u32::try_from(report.damage.len()).unwrap_or(u32::MAX),
         segments: u32::try_from(report.log.segments).unwrap_or(u32::MAX),
         records: report.log.records,
         last_lsn: report.log.last.0,
@@ -103,7 +104,7 @@ fn verdict(report: &VerifyReport) -> Result<(), Failure> {
 }
 
 fn damaged(report: &VerifyReport) -> String {
-    let places = show::count(report.damage.len() as u64, "place");
+    let places = show::count(u64::from(report.damage_count), "place");
     format!("{places} found damaged")
 }
 
