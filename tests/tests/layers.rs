@@ -38,7 +38,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("continuum-client", &["continuum-proto"]),
     (
         "continuum-admin",
-        &["continuum-client", "continuum-engine", "continuum-wal"],
+        // Of the server the lock of a data directory, and nothing that serves.
+        &[
+            "continuum-client",
+            "continuum-engine",
+            "continuum-wal",
+            "continuum-server",
+        ],
     ),
     (
         "continuum-benches",

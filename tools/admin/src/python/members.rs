@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use client::wire::{PoolContribution, PoolMember};
 use serde_json::Value;
 
-use super::{Error, Reading, count, name, text, time, value};
+use super::{Error, Reading, count, member_id, name, text, time, value};
 
 /// Totals and events of all members.
 const CONTRIBUTIONS: &str = "contributions/contributions.json";
@@ -27,6 +27,7 @@ pub(super) fn read(reading: &mut Reading<'_>) -> Result<(), Error> {
     if let Some(found) = reading.text(CONTRIBUTIONS)? {
         for field in reading.fields(CONTRIBUTIONS, &found).unwrap_or_default() {
             let read = name(field.name).and_then(|id| {
+                let id = member_id(&id)?;
                 let given = value(field.value)?;
                 let member = members.entry(id.clone()).or_insert_with(|| PoolMember {
                     node_id: id,
@@ -48,7 +49,7 @@ fn registered(node: &Value) -> Result<PoolMember, String> {
     let id = text(node, "node_id")?.ok_or("it is no file of a member: there is no `node_id` in it")?;
     let is = |field: &str| node.get(field).and_then(Value::as_bool).unwrap_or(false);
     Ok(PoolMember {
-        node_id: id.to_owned(),
+        node_id: member_id(id)?,
         registered_at: if is("registered") {
             time(node, "registration_time")?
         } else {

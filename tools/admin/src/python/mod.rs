@@ -220,6 +220,12 @@ fn name(quoted: &str) -> Result<String, String> {
     }
 }
 
+/// The id of a member, by the rules of the federation.
+fn member_id(id: &str) -> Result<String, String> {
+    let checked = engine::ledger::NodeId::new(id).map_err(|error| format!("{id:?} can be no member's id: {error}"))?;
+    Ok(checked.as_str().to_owned())
+}
+
 /// A field's text, when it is there and not `null`.
 fn text<'v>(object: &'v Value, name: &str) -> Result<Option<&'v str>, String> {
     match object.get(name) {
@@ -257,6 +263,9 @@ fn time(object: &Value, name: &str) -> Result<Option<prost_types::Timestamp>, St
     });
     let read =
         read.map_err(|_| format!("`{name}` must be a time such as 2026-11-22T13:51:19.718713+00:00, was {written:?}"))?;
+    if read < Timestamp::UNIX_EPOCH {
+        return Err(format!("`{name}` is before 1970: {written:?}"));
+    }
     Ok(Some(prost_types::Timestamp {
         seconds: read.as_second(),
         nanos: read.subsec_nanosecond(),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use engine::json::Anonymiser;
 use serde_json::Value;
 
-use super::{Error, Pooled, Reading, count, dumps, name, time, value};
+use super::{Error, Pooled, Reading, count, dumps, member_id, name, time, value};
 use crate::rules;
 
 const KNOWLEDGE: &str = "shared/knowledge.json";
@@ -48,7 +48,7 @@ pub(super) fn read(reading: &mut Reading<'_>) -> Result<(), Error> {
 fn names_of(names: &Value) -> Result<Vec<String>, String> {
     let wrong = || format!("attributions must be a list of names, were {names}");
     let items = names.as_array().ok_or_else(wrong)?;
-    let name = |item: &Value| item.as_str().map(str::to_owned).ok_or_else(wrong);
+    let name = |item: &Value| member_id(item.as_str().ok_or_else(wrong)?);
     items.iter().map(name).collect()
 }
 

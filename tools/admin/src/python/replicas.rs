@@ -58,9 +58,7 @@ fn state(key: String, text_of_it: &str, incarnation: u64) -> Result<KeyState, St
             "the value has the SHA-256 {found}, its checksum says {stated}: it is not what was written"
         ));
     }
-    let writer = text(&written, "node_id")?
-        .filter(|writer| !writer.is_empty())
-        .ok_or("there is no `node_id` in it")?;
+    let writer = text(&written, "node_id")?.ok_or("there is no `node_id` in it")?;
     let clock = written
         .get("version")
         .and_then(Value::as_object)
@@ -70,6 +68,12 @@ fn state(key: String, text_of_it: &str, incarnation: u64) -> Result<KeyState, St
         let counter = counter
             .as_u64()
             .ok_or_else(|| format!("its version of {node:?} is no whole number: {counter}"))?;
+        if !(1..=engine::NODE_BYTES_MAX).contains(&node.len()) {
+            return Err(format!(
+                "the name of its writer {node:?} must have 1 to {} bytes",
+                engine::NODE_BYTES_MAX
+            ));
+        }
         // A node that has not written yet has nothing to be seen.
         if counter > 0 {
             context.push(Seen {

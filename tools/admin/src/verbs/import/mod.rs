@@ -83,7 +83,7 @@ pub(super) struct Import {
     /// Refuse a file that is no export
     #[arg(long, conflicts_with_all = ["from", "key_field"])]
     lossless: bool,
-    /// Whom a Python store's concepts are attributed to: a name that no member has
+    /// Whom concepts are attributed to of which a Python store does not say who gave them: a name that no member has
     #[arg(long, value_name = "NAME", default_value = "python-import", requires = "from")]
     contributor: String,
     /// Leave out what is bad, and say so

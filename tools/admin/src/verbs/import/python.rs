@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Import, chunks, ensure};
 use crate::{
     error::{Code, Failure},
-    python::{self, Error, Fault, Store},
+    python::{self, Error, Fault, Pooled, Store},
     session::Session,
     show,
     verbs::namespaces::Policy,
@@ -68,7 +68,52 @@ struct Done {
     states: u64,
 }
 
-/// Members first: a concept may have been theirs.
+/// One call, and where its concepts stand in the store.
+#[derive(Default)]
+struct Call {
+    request: ImportPoolRequest,
+    places: Vec<String>,
+    bytes: usize,
+}
+
+/// Members first: a concept may have been theirs. One call has concepts of one contributor.
+fn calls(import: &Import, store: &Store) -> Vec<Call> {
+    let members = store.members.chunks(CALL_ITEMS_MAX).map(|members| Call {
+        request: ImportPoolRequest {
+            members: members.to_vec(),
+            contributor: import.contributor.clone(),
+            ..ImportPoolRequest::default()
+        },
+        ..Call::default()
+    });
+    let mut calls: Vec<Call> = members.collect();
+    let contributor = |pooled: &Pooled| pooled.contributors.first().unwrap_or(&import.contributor).clone();
+    let mut pool: Vec<&Pooled> = store.pool.iter().collect();
+    pool.sort_by_cached_key(|pooled| contributor(pooled));
+    for pooled in pool {
+        let given_by = contributor(pooled);
+        let has_room = calls.last().is_some_and(|call| {
+            (1..CALL_ITEMS_MAX).contains(&call.request.concepts.len())
+                && call.request.contributor == given_by
+                && call.bytes + pooled.json.len() <= CALL_BYTES_MAX
+        });
+        if !has_room {
+            let mut call = Call::default();
+            call.request.contributor = given_by;
+            calls.push(call);
+        }
+        let call = calls.last_mut().expect("one has room, or was pushed");
+        call.bytes += pooled.json.len();
+        call.places.push(pooled.place.clone());
+        call.request.concepts.push(PooledConcept {
+            json: pooled.json.clone(),
+            first_contributed: pooled.first_contributed,
+            usage_count: pooled.usage_count,
+        });
+    }
+    calls
+}
+
 async fn pool(
     client: &Client,
     import: &Import,
@@ -77,55 +122,10 @@ async fn pool(
 ) -> Result<ImportPoolResponse, Failure> {
     let bar = session.output.count("importing the pool");
     let mut done = ImportPoolResponse::default();
-    let mut calls: Vec<ImportPoolRequest> = store
-        .members
-        .chunks(CALL_ITEMS_MAX)
-        .map(|members| ImportPoolRequest {
-            members: members.to_vec(),
-            ..ImportPoolRequest::default()
-        })
-        .collect();
-    let mut bytes = 0;
-    for pooled in &store.pool {
-        let fits = bytes + pooled.json.len() <= CALL_BYTES_MAX;
-        let room = calls
-            .last()
-            .is_some_and(|call| !call.concepts.is_empty() && call.concepts.len() < CALL_ITEMS_MAX);
-        if !(fits && room) {
-            calls.push(ImportPoolRequest::default());
-            bytes = 0;
-        }
-        bytes += pooled.json.len();
-        let concept = PooledConcept {
-            json: pooled.json.clone(),
-            first_contributed: pooled.first_contributed,
-            usage_count: pooled.usage_count,
-        };
-        calls.last_mut().expect("one was pushed").concepts.push(concept);
-    }
-    let mut concepts = store.pool.iter();
-    for mut call in calls {
-        call.contributor.clone_from(&import.contributor);
-        let items = call.members.len() + call.concepts.len();
-        let places: Vec<&str> = concepts
-            .by_ref()
-            .take(call.concepts.len())
-            .map(|pooled| pooled.place.as_str())
-            .collect();
-        let answer = client.admin().import_pool(call).await.map_err(|error| {
-            let place = error
-                .violations()
-                .iter()
-                .find_map(|violation| chunks::in_list(&violation.field, "concepts"));
-            let place = place
-                .and_then(|place| places.get(place))
-                .map(|place| format!("{place}: "));
-            let failure = Failure::new(Code::Data, format!("{}{error}", place.unwrap_or_default()));
-            match error.kind() {
-                client::Kind::Invalid => failure.next("what was imported before stays; put it right and run it again"),
-                _ => Failure::from(error),
-            }
-        })?;
+    for Call { request, places, .. } in calls(import, store) {
+        let items = request.members.len() + request.concepts.len();
+        let answer = client.admin().import_pool(request).await;
+        let answer = answer.map_err(|error| refused(error, &places))?;
         done.members_new += answer.members_new;
         done.members_known += answer.members_known;
         done.concepts_new += answer.concepts_new;
@@ -134,6 +134,17 @@ async fn pool(
     }
     bar.finish_and_clear();
     Ok(done)
+}
+
+/// Why a call failed, with the place of the concept that is to blame.
+fn refused(error: client::Error, places: &[String]) -> Failure {
+    let mut fields = error.violations().iter().map(|violation| violation.field.as_str());
+    let index = fields.find_map(|field| chunks::in_list(field, "concepts"));
+    let Some(place) = index.and_then(|index| places.get(index)) else {
+        return error.into();
+    };
+    let failure = Failure::new(Code::Data, format!("{place}: {error}"));
+    failure.next("what was imported before stays; put it right and run it again")
 }
 
 async fn states(client: &Client, namespace: &str, store: &Store, session: &Session) -> Result<u64, Failure> {
@@ -205,4 +216,70 @@ fn tell(import: &Import, session: &Session, namespace: &str, store: &Store, done
             output.table(&["FILE", "KEY", "WRONG"], &[], rows.collect())
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+    use client::wire::PoolMember;
+
+    use super::*;
+
+    fn pooled(number: usize, contributor: &str, bytes: usize) -> Pooled {
+        Pooled {
+            json: "x".repeat(bytes),
+            first_contributed: None,
+            usage_count: 0,
+            contributors: (!contributor.is_empty())
+                .then(|| contributor.to_owned())
+                .into_iter()
+                .collect(),
+            place: format!("place {number}"),
+        }
+    }
+
+    #[test]
+    fn calls_are_bounded_and_keep_who_gave() {
+        let words = ["import", "--from", "python", "DIR"];
+        let matches = Import::augment_args(clap::Command::new("import"))
+            .try_get_matches_from(words)
+            .unwrap();
+        let import = Import::from_arg_matches(&matches).unwrap();
+        let mut pool: Vec<Pooled> = (0..2_500)
+            .map(|number| pooled(number, ["berlin", "lagos"][number % 2], 10))
+            .collect();
+        pool.push(pooled(2_500, "", 10));
+        pool.extend((2_501..2_504).map(|number| pooled(number, "big", CALL_BYTES_MAX / 2)));
+        let store = Store {
+            members: vec![PoolMember::default(); 1_001],
+            pool,
+            ..Store::default()
+        };
+        let calls = calls(&import, &store);
+        let shapes: Vec<(&str, usize, usize)> = calls
+            .iter()
+            .map(|call| {
+                (
+                    call.request.contributor.as_str(),
+                    call.request.members.len(),
+                    call.request.concepts.len(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            shapes,
+            [
+                ("python-import", 1_000, 0),
+                ("python-import", 1, 0),
+                ("berlin", 0, 1_000),
+                ("berlin", 0, 250),
+                ("big", 0, 2),
+                ("big", 0, 1),
+                ("lagos", 0, 1_000),
+                ("lagos", 0, 250),
+                ("python-import", 0, 1),
+            ]
+        );
+        assert_eq!(calls[3].places[0], "place 2000");
+    }
 }
