@@ -58,6 +58,28 @@ async fn each_result_stands_in_the_place_of_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_keys_in_any_order_are_not_mixed_up() {
+    let node = Node::with_namespace("notes", Strategy::LastWriteWins).await;
+    let name = |number: usize| format!("k{:03}", number * 7 % 200);
+    // Every third key is never written; what is has its own name as value.
+    let written = (0..200).filter(|number| number % 3 != 0).map(name);
+    put_all(&node, "notes", written.map(|key| (key.clone(), format!("\"{key}\"")))).await;
+    let asked: Vec<String> = (0..200).rev().map(name).collect();
+    let all: Vec<&str> = asked.iter().map(String::as_str).collect();
+    let answer = get_many(&node, request(&all)).await.expect("an answer");
+    for ((number, key), result) in (0..200).rev().zip(&asked).zip(answer.results) {
+        let found = result.concept.map(|concept| (concept.key, concept.value));
+        let json = |value| match value {
+            Some(concept::Value::Register(value)) => value.json,
+            other => panic!("{other:?}"),
+        };
+        let expected = (number % 3 != 0).then(|| (key.clone(), format!("\"{key}\"")));
+        assert_eq!(found.map(|(key, value)| (key, json(value))), expected);
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn contexts_are_left_out_when_asked() {
     let node = Node::with_namespace("notes", Strategy::LastWriteWins).await;
     node.put(register("notes", "k", "1")).await.expect("put");
