@@ -40,7 +40,7 @@ impl Node {
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
 
         let Components { clock } = components;
-        let (directory, name, engine) = {
+        let (directory, name, engine, snapshots) = {
             let (settings, metrics, clock) = (settings.clone(), metrics.clone(), Arc::clone(&clock));
             let opened = tasks::blocking(move || open(&settings, clock, &metrics)).await;
             opened.ok_or_else(|| std::io::Error::other("opening the engine panicked"))??
@@ -53,18 +53,7 @@ impl Node {
             &metrics,
         )?;
         health.pass(CHECK_SEQUENCER);
-        let snapshots = {
-            let (path, engine, clock) = (directory.path().to_owned(), engine.clone(), Arc::clone(&clock));
-            let opened = tasks::blocking(move || Snapshots::open(&path, engine, clock)).await;
-            opened.ok_or_else(|| std::io::Error::other("opening the snapshots panicked"))??
-        };
-        let about = grpc::admin::About {
-            name: name.clone(),
-            grpc_address,
-            http_address,
-            data_directory: directory.path().to_owned(),
-            started_at: clock.now(),
-        };
+        let about = about(&name, (grpc_address, http_address), &directory, &*clock);
         let rows = Rows {
             snapshots,
             contribution: Contribution::new(
@@ -254,12 +243,27 @@ async fn bind(face: &'static str, address: SocketAddr, flag: &'static str) -> Re
     })
 }
 
-/// Locks the data directory and opens the engine in it. Blocks.
+fn about(
+    name: &str,
+    (grpc_address, http_address): (SocketAddr, SocketAddr),
+    directory: &Directory,
+    clock: &dyn Clock,
+) -> grpc::admin::About {
+    grpc::admin::About {
+        name: name.to_owned(),
+        grpc_address,
+        http_address,
+        data_directory: directory.path().to_owned(),
+        started_at: clock.now(),
+    }
+}
+
+/// Locks the data directory, opens the engine in it, and looks through what is kept beside it. Blocks.
 fn open(
     settings: &config::Settings,
     clock: Arc<dyn Clock>,
     metrics: &Metrics,
-) -> Result<(Directory, String, Engine), StartError> {
+) -> Result<(Directory, String, Engine, Snapshots), StartError> {
     let directory = Directory::open(&settings.storage.path)?;
     let name = directory.node_name(settings.node.id.as_deref())?;
     let refused = |source: OpenError| StartError::Engine {
@@ -267,11 +271,18 @@ fn open(
         source,
     };
     let engine_settings = engine_settings(&settings.storage.clone().fitted(directory.disk_bytes()?));
-    let mut environment =
-        Environment::in_directory(directory.path(), &engine_settings, &name, clock, entropy::bits).map_err(refused)?;
+    let mut environment = Environment::in_directory(
+        directory.path(),
+        &engine_settings,
+        &name,
+        Arc::clone(&clock),
+        entropy::bits,
+    )
+    .map_err(refused)?;
     environment.log = Arc::new(Timed::new(environment.log, metrics));
     let engine = Engine::open(engine_settings, environment).map_err(refused)?;
-    Ok((directory, name, engine))
+    let snapshots = Snapshots::open(directory.path(), engine.clone(), clock)?;
+    Ok((directory, name, engine, snapshots))
 }
 
 fn engine_settings(storage: &config::Storage) -> engine::Settings {

@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let wrong: [(&str, fn(&mut Settings)); 6] = [
+        type Spoil = fn(&mut Settings);
+        let wrong: [(&str, Spoil); 6] = [
             ("endpoints", |settings| settings.endpoints.clear()),
             ("endpoint `db1`", |settings| settings.endpoints.push("db1".to_owned())),
             ("call_timeout", |settings| settings.call_timeout = Duration::ZERO),

@@ -149,6 +149,16 @@ fn page(output: &Output, status: &StatusResponse) -> String {
     );
     facts.push(("pool", gave));
     facts.push(("snapshots", status.snapshots.to_string()));
+    format!(
+        "{}\n{}\n{}",
+        output.facts(&facts),
+        checks(output, status),
+        families(output, status)
+    )
+}
+
+fn checks(output: &Output, status: &StatusResponse) -> String {
+    let paint = output.paint;
     let row = |check: &Check| {
         let verdict = match (check.failure.is_empty(), check.decides) {
             (true, _) => paint.good("ok"),
@@ -157,7 +167,10 @@ fn page(output: &Output, status: &StatusResponse) -> String {
         };
         vec![check.name.clone(), verdict]
     };
-    let checks = output.table(&["CHECK", ""], &[], status.checks.iter().map(row).collect());
+    output.table(&["CHECK", ""], &[], status.checks.iter().map(row).collect())
+}
+
+fn families(output: &Output, status: &StatusResponse) -> String {
     let rows = status
         .families
         .iter()
@@ -169,6 +182,5 @@ fn page(output: &Output, status: &StatusResponse) -> String {
             show::bytes(family.bytes),
         ]
     });
-    let families = output.table(&["FAMILY", "KEYS (ABOUT)", "SIZE"], &[1, 2], rows.collect());
-    format!("{}\n{checks}\n{families}", output.facts(&facts))
+    output.table(&["FAMILY", "KEYS (ABOUT)", "SIZE"], &[1, 2], rows.collect())
 }

@@ -279,13 +279,13 @@ async fn a_cut_is_kept_for_an_hour_and_not_over_a_restart() {
     node.clock.advance_ms(2 * 3_600_000);
     // A new one sweeps the others away.
     let fresh = begin(&node).await;
-    let gone = backup(&node, old).await.err().expect("gone");
+    let gone = backup(&node, old).await.expect_err("gone");
     assert_eq!(
         (gone.code(), reason(&gone).as_str()),
         (Code::NotFound, "BACKUP_UNKNOWN")
     );
     let node = node.restarted().await;
-    let gone = backup(&node, fresh).await.err().expect("gone");
+    let gone = backup(&node, fresh).await.expect_err("gone");
     assert_eq!(reason(&gone), "BACKUP_UNKNOWN");
     node.stop().await;
 }
@@ -307,7 +307,7 @@ async fn a_snapshot_that_is_streamed_cannot_be_deleted() {
     let mut copy = Copy::default();
     copy.take(&mut stream, 1).await;
     let _second = backup(&node, request.clone()).await.expect("two may");
-    let third = backup(&node, request).await.err().expect("no more");
+    let third = backup(&node, request).await.expect_err("no more");
     assert_eq!(
         (third.code(), reason(&third).as_str()),
         (Code::ResourceExhausted, "BACKUPS_FULL")
