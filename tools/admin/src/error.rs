@@ -4,7 +4,7 @@
 //! | the client says | code |
 //! |---|---|
 //! | nothing is there, a condition does not hold | 1 |
-//! | a field breaks its rule | 65 |
+//! | a field breaks its rule, the state of the key forbids it | 65 |
 //! | the name is taken | 73 |
 //! | no node can be reached, or what is asked for is not served | 69 |
 //! | busy, full for now, out of time | 75 |
@@ -17,6 +17,9 @@ use client::{Changed, Kind};
 
 /// The command line cannot be understood.
 pub(crate) const EX_USAGE: u8 = 64;
+
+/// Refusals by what else the node is doing.
+const PASSING: [&str; 2] = ["COMPACTION_RUNS", "SNAPSHOT_IN_USE"];
 
 /// The codes a verb ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +144,7 @@ impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Failure {
         let code = match error.kind() {
             Kind::NotFound | Kind::ConditionFailed { .. } => Code::No,
+            Kind::Refused if PASSING.contains(&error.reason()) => Code::Temporary,
             Kind::Invalid | Kind::Refused => Code::Data,
             Kind::AlreadyExists => Code::CannotCreate,
             Kind::Unreachable | Kind::Unsupported => Code::Unavailable,
@@ -154,6 +158,11 @@ impl From<client::Error> for Failure {
                 "is continuumd running? Start it with ./tools/run, or name another node with --endpoint HOST:PORT"
                     .to_owned()
             }
+            Kind::NotFound if error.reason() == "NAMESPACE_UNKNOWN" => {
+                "see what there is: continuum-admin namespaces list; or create it: continuum-admin namespaces create NAME"
+                    .to_owned()
+            }
+            Kind::Refused if code == Code::Temporary => "try again when that is done".to_owned(),
             _ => error.what_to_do().to_owned(),
         };
         Failure::new(code, error.to_string())

@@ -40,7 +40,7 @@ pub(super) struct Watch {
     /// Print every key first, and again whenever the node's log no longer reaches back
     #[arg(long)]
     rescan: bool,
-    /// Tell of progress, too: in JSON the position and token while nothing changes
+    /// Tell of progress, too: the position, and in JSON the token, while nothing changes
     #[arg(long)]
     progress: bool,
 }
@@ -111,17 +111,13 @@ impl Watch {
             if let Event::Resync { reason } = event {
                 return Ok(Some(reason));
             }
-            if let Event::Progress { .. } = event {
-                if self.progress && session.output.is_json() {
-                    session
-                        .output
-                        .line(|| self.json(&event, watch.resume_token()), String::new)?;
-                }
+            let progress = matches!(event, Event::Progress { .. });
+            if progress && !self.progress {
                 continue;
             }
             let json = || self.json(&event, watch.resume_token());
             session.output.line(json, || text(session, &event))?;
-            *left -= 1;
+            *left -= u64::from(!progress);
             if *left == 0 {
                 return Ok(None);
             }
@@ -148,7 +144,8 @@ fn text(session: &Session, event: &Event) -> String {
     match event {
         Event::Put { lsn, concept } => line(session, "put", *lsn, &concept.key, &show::value_line(concept)),
         Event::Deleted { lsn, key } => line(session, "deleted", *lsn, key, ""),
-        Event::Progress { .. } | Event::Resync { .. } => String::new(),
+        Event::Progress { lsn } => line(session, "nothing", *lsn, "", ""),
+        Event::Resync { reason } => reason.to_string(),
     }
 }
 
@@ -157,7 +154,7 @@ fn line(session: &Session, what: &str, lsn: u64, key: &str, value: &str) -> Stri
     let what = format!("{what:7}");
     let what = match what.trim_end() {
         "deleted" => paint.bad(&what),
-        "found" => paint.dim(&what),
+        "found" | "nothing" => paint.dim(&what),
         _ => paint.good(&what),
     };
     let room = session
