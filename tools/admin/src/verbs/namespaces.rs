@@ -31,7 +31,7 @@ Examples:
   continuum-admin namespaces create notes
   continuum-admin namespaces create drafts --strategy keep-siblings")]
     Create {
-        /// Its name: [a-z0-9][a-z0-9._-]{0,62}
+        /// Its name: up to 63 of a-z, 0-9, ".", "_" and "-", a letter or digit first
         name: String,
         /// How concurrent values of a register are resolved
         #[arg(long, value_enum, default_value = "last-write-wins")]

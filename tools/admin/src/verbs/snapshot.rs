@@ -38,7 +38,7 @@ Examples:
   continuum-admin snapshot create                   named after the time
   continuum-admin snapshot create before-upgrade")]
     Create {
-        /// Its name: [a-z0-9][a-z0-9._-]{0,62}; the time when there is none
+        /// Its name: up to 63 of a-z, 0-9, ".", "_" and "-", a letter or digit first; the time when there is none
         #[arg(default_value = "", hide_default_value = true)]
         name: String,
     },
