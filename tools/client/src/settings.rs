@@ -140,9 +140,11 @@ mod tests {
         assert!(Settings::default().validate().is_ok());
     }
 
+    type Change = fn(&mut Settings);
+
     #[test]
     fn what_does_not_fit_is_named() {
-        let wrong: [(&str, fn(&mut Settings)); 6] = [
+        let wrong: [(&str, Change); 6] = [
             ("endpoints", |settings| settings.endpoints.clear()),
             ("endpoint `db1`", |settings| settings.endpoints.push("db1".to_owned())),
             ("call_timeout", |settings| settings.call_timeout = Duration::ZERO),

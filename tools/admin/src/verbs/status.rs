@@ -94,6 +94,33 @@ fn started(status: &StatusResponse) -> Option<SystemTime> {
 
 fn page(output: &Output, status: &StatusResponse) -> String {
     let paint = output.paint;
+    let row = |check: &Check| {
+        let verdict = match (check.failure.is_empty(), check.decides) {
+            (true, _) => paint.good("ok"),
+            (false, true) => paint.bad(&format!("fails: {}", check.failure)),
+            (false, false) => format!("warns: {}", check.failure),
+        };
+        vec![check.name.clone(), verdict]
+    };
+    let checks = output.table(&["CHECK", ""], &[], status.checks.iter().map(row).collect());
+    let rows = status
+        .families
+        .iter()
+        .filter(|family| family.keys > 0 || family.bytes > 0);
+    let rows = rows.map(|family| {
+        vec![
+            family.name.clone(),
+            show::number(family.keys),
+            show::bytes(family.bytes),
+        ]
+    });
+    let families = output.table(&["FAMILY", "KEYS (ABOUT)", "SIZE"], &[1, 2], rows.collect());
+    format!("{}\n{checks}\n{families}", output.facts(&facts(output, status)))
+}
+
+/// What is said once, one fact a line.
+fn facts(output: &Output, status: &StatusResponse) -> Vec<(&'static str, String)> {
+    let paint = output.paint;
     let log = status.log.clone().unwrap_or_default();
     let disk = status.disk.unwrap_or_default();
     let pool = status.pool.unwrap_or_default();
@@ -149,26 +176,5 @@ fn page(output: &Output, status: &StatusResponse) -> String {
     );
     facts.push(("pool", gave));
     facts.push(("snapshots", status.snapshots.to_string()));
-    let row = |check: &Check| {
-        let verdict = match (check.failure.is_empty(), check.decides) {
-            (true, _) => paint.good("ok"),
-            (false, true) => paint.bad(&format!("fails: {}", check.failure)),
-            (false, false) => format!("warns: {}", check.failure),
-        };
-        vec![check.name.clone(), verdict]
-    };
-    let checks = output.table(&["CHECK", ""], &[], status.checks.iter().map(row).collect());
-    let rows = status
-        .families
-        .iter()
-        .filter(|family| family.keys > 0 || family.bytes > 0);
-    let rows = rows.map(|family| {
-        vec![
-            family.name.clone(),
-            show::number(family.keys),
-            show::bytes(family.bytes),
-        ]
-    });
-    let families = output.table(&["FAMILY", "KEYS (ABOUT)", "SIZE"], &[1, 2], rows.collect());
-    format!("{}\n{checks}\n{families}", output.facts(&facts))
+    facts
 }
