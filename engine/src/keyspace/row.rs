@@ -165,8 +165,22 @@ fn meta_row(key: &[u8], value: &[u8]) -> Result<Row, String> {
         }
         meta::ISSUED => record::<meta::Issued>(value),
         meta::APPLIED_LSN => record::<meta::Applied>(value),
+        meta::requests::HEAD => record::<meta::requests::Head>(value),
         _ if key.starts_with(meta::ACTOR) => record::<meta::ActorRow>(value),
+        _ if key.starts_with(meta::requests::CARRIED) => record::<meta::requests::Carried>(value),
+        _ if key.starts_with(meta::requests::ASKED) => record::<meta::requests::Asked>(value),
+        _ if key.starts_with(meta::expiry::EXPIRY) => expiry(key, value),
         _ => Err(stray(Family::Meta)),
+    }
+}
+
+fn expiry(key: &[u8], value: &[u8]) -> Result<Row, String> {
+    match meta::expiry::parts(key) {
+        Some((stamp, namespace, concept)) if value.is_empty() => {
+            let concept = name(Family::Concepts, &concepts::key(namespace, concept));
+            Ok(Box::new(Plain(format!("{concept}, at {stamp:?}"))))
+        }
+        _ => Err("it names no concept, or there is a value".to_owned()),
     }
 }
 
@@ -206,6 +220,10 @@ mod tests {
         assert!(check(Family::Concepts, &key, &[1, 0]).is_err());
         assert_eq!(check(Family::Concepts, &key, &[1, 0, 0]), Ok(()));
         assert!(check(Family::Dots, &dots::key(3, 7), &[1, 0, 0]).is_err());
+        let expiry = meta::expiry::key(crate::clock::Stamp(258), &key);
+        assert_eq!(check(Family::Meta, &expiry, &[]), Ok(()));
+        assert!(check(Family::Meta, &expiry, &[1]).is_err());
+        assert!(check(Family::Meta, b"expiry/", &[]).is_err());
         for family in [
             Family::Pool,
             Family::Ledger,

@@ -9,7 +9,9 @@ use std::{
 };
 
 use continuum_engine::{
-    Batch, Durability, Engine, Environment, Mutation, Settings,
+    Batch, Durability, Engine, Environment, Mutation, Request, Settings,
+    clock::Stamp,
+    crdt::{Kind, Operation},
     keyspace::{audit, codec, concept_index, concepts},
     store::{Change, Family, Store as _, Table, Write, rocks::Reader},
     verify::{self, Damage, Report},
@@ -119,6 +121,36 @@ fn a_sound_directory_is_counted_and_left_as_it_is() {
     assert_eq!(keys_of(&look(place.path()), Family::Concepts), KEYS);
     let told = verify::directory(&place.path().join("nowhere"), &mut |_, _| {}).unwrap_err();
     assert!(told.to_string().contains("is no data directory"), "{told}");
+}
+
+#[test]
+fn what_request_ids_and_expiries_leave_is_no_damage() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = open(place.path());
+    for number in 0..3 {
+        let id = format!("a-request-of-some-length-{number}");
+        let body = [number; 16];
+        write(
+            &engine,
+            Batch {
+                request: Some(Request { id, body }),
+                ..put(&key(number.into()), "1")
+            },
+        );
+    }
+    let passing = Operation::Put {
+        kind: Kind::Register,
+        json: "1".to_owned(),
+        expires: Some(Stamp(u64::MAX >> 1)),
+    };
+    write(&engine, Batch::one(local("passing", passing)));
+    let online = engine.verify(&mut |_, _| {}).unwrap();
+    assert_eq!(online.damage, [], "{}", told(&online.damage));
+    engine.close().unwrap();
+    let report = look(place.path());
+    assert_eq!(report.damage, [], "{}", told(&report.damage));
+    // Three with a request each, the head, the expiry, and what every node has.
+    assert!(keys_of(&report, Family::Meta) >= 3 * 2 + 1 + 1 + 5);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     store::end_of_prefix,
 };
 
-const EXPIRY: &[u8] = b"expiry/";
+pub(in crate::keyspace) const EXPIRY: &[u8] = b"expiry/";
 const STAMP_BYTES: usize = 8;
 
 /// Key of the row for what expires at `stamp` under `concept`, a key in family `concepts`.
