@@ -165,7 +165,11 @@ fn meta_row(key: &[u8], value: &[u8]) -> Result<Row, String> {
         }
         meta::ISSUED => record::<meta::Issued>(value),
         meta::APPLIED_LSN => record::<meta::Applied>(value),
+        meta::requests::HEAD => record::<meta::requests::Head>(value),
         _ if key.starts_with(meta::ACTOR) => record::<meta::ActorRow>(value),
+        _ if key.starts_with(meta::requests::CARRIED) => record::<meta::requests::Carried>(value),
+        _ if key.starts_with(meta::requests::ASKED) => record::<meta::requests::Asked>(value),
+        _ if meta::expiry::parts(key).is_some() && value.is_empty() => Ok(Box::new(Plain("present".to_owned()))),
         _ => Err(stray(Family::Meta)),
     }
 }
@@ -174,6 +178,28 @@ fn meta_row(key: &[u8], value: &[u8]) -> Result<Row, String> {
 mod tests {
     use super::*;
     use crate::keyspace::NamespaceId;
+
+    #[test]
+    fn every_row_of_meta_is_known() {
+        let asked = meta::requests::Asked {
+            id: "once".to_owned(),
+            at: crate::clock::Timestamp(9),
+        };
+        let expiry = meta::expiry::key(crate::clock::Stamp(258), &concepts::key(NamespaceId(16), b"k"));
+        for (key, value) in [
+            (
+                meta::requests::HEAD.to_vec(),
+                codec::encode(&meta::requests::Head::default()),
+            ),
+            (meta::requests::asked(300), codec::encode(&asked)),
+            (expiry.clone(), Vec::new()),
+        ] {
+            assert_eq!(check(Family::Meta, &key, &value), Ok(()));
+        }
+        check(Family::Meta, &meta::requests::carried("once"), b"damaged").unwrap_err();
+        check(Family::Meta, &expiry, b"x").unwrap_err();
+        check(Family::Meta, b"unheard of", b"").unwrap_err();
+    }
 
     #[test]
     fn rows_are_named_and_shown() {

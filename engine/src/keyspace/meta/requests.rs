@@ -96,8 +96,8 @@ fn is_old(at: Timestamp, now: Timestamp) -> bool {
 
 /// Name of the [`Head`].
 pub const HEAD: &[u8] = b"requests";
-const CARRIED: &[u8] = b"request/";
-const ASKED: &[u8] = b"asked/";
+pub(in crate::keyspace) const CARRIED: &[u8] = b"request/";
+pub(in crate::keyspace) const ASKED: &[u8] = b"asked/";
 
 /// Key of a [`Carried`].
 #[must_use]
