@@ -38,9 +38,28 @@ async fn stopped() -> (Node, Admin, PathBuf) {
 
 /// The largest file in a folder that ends as given.
 fn largest(folder: &Path, end: &str) -> PathBuf {
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let files = files.filter(|path| path.to_str().unwrap().ends_with(end));
+    let files = files(folder)
+        .into_iter()
+        .filter(|path| path.to_str().unwrap().ends_with(end));
     files.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+}
+
+/// The file in a folder that holds these bytes.
+fn holding(folder: &Path, needle: &[u8]) -> PathBuf {
+    let holds = |path: &PathBuf| {
+        fs::read(path)
+            .unwrap()
+            .windows(needle.len())
+            .any(|window| window == needle)
+    };
+    files(folder).into_iter().find(holds).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect()
 }
 
 /// Flips one bit of the byte that begins `needle` in a file.
@@ -120,7 +139,7 @@ async fn the_log_tells_what_was_written() {
 #[tokio::test]
 async fn damage_in_the_log_is_named_by_its_records() {
     let (_node, admin, data) = stopped().await;
-    let segment = largest(&data.join("log"), "");
+    let segment = holding(&data.join("log"), b"key-03");
     damage(&segment, b"key-03");
     let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
     let report = admin.run(&["verify", "--data-dir", text(&data), "-o", "json"]);
