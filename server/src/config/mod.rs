@@ -33,6 +33,9 @@ pub use table::{ROWS, Row};
 /// The variable that names the configuration file when the flag `--config` does not.
 pub const FILE_VARIABLE: &str = "CONTINUUM_CONFIG";
 const PREFIX: &str = "CONTINUUM_";
+
+/// What variables of `continuum-admin` begin with: they may stand beside a node's own.
+const ADMIN_PREFIX: &str = "CONTINUUM_ADMIN_";
 const INDIRECT: &str = "_FILE";
 
 /// Where an effective value came from.
@@ -233,7 +236,8 @@ impl Layers {
             }
         }
         for (name, value) in environment {
-            if !value.is_empty() && name.starts_with(PREFIX) && !is_known(name) && !is_service_link(name) {
+            let is_ours = name.starts_with(PREFIX) && !name.starts_with(ADMIN_PREFIX);
+            if !value.is_empty() && is_ours && !is_known(name) && !is_service_link(name) {
                 let candidates = ROWS.iter().map(|row| row.variable).chain([FILE_VARIABLE]);
                 self.problems
                     .push(table::unknown("environment variable", name, candidates));

@@ -158,6 +158,7 @@ fn an_unknown_name_is_an_error_that_suggests_the_nearest() {
 #[test]
 fn variables_of_a_kubernetes_service_are_nobodys_mistake() {
     let names = [
+        "CONTINUUM_ADMIN_ENDPOINT",
         "CONTINUUM_SERVICE_HOST",
         "CONTINUUM_SERVICE_PORT_GRPC",
         "CONTINUUM_PORT",

@@ -19,7 +19,7 @@ use client::{Changed, Kind};
 pub(crate) const EX_USAGE: u8 = 64;
 
 /// Refusals by what else the node is doing.
-const PASSING: [&str; 2] = ["COMPACTION_RUNS", "SNAPSHOT_IN_USE"];
+const PASSING: [&str; 2] = ["WORK_RUNS", "SNAPSHOT_IN_USE"];
 
 /// The codes a verb ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
