@@ -8,7 +8,7 @@
 //! Between two pieces nothing is half done: stopped or killed, the database is as good as before, only less compact.
 
 use crate::{
-    CommitError,
+    CommitError, Disk,
     backup::Error,
     commit::{queue::Queue, sync_first::SyncFirst},
     keyspace::{NamespaceId, concepts},
@@ -58,7 +58,7 @@ struct Piece {
 pub(crate) fn compact(
     store: &dyn Store,
     queue: &Queue,
-    free_bytes: &dyn Fn() -> Option<u64>,
+    disk: &dyn Fn() -> Option<Disk>,
     range: Option<&Range>,
     progress: &mut dyn FnMut(CompactProgress) -> bool,
 ) -> Result<Compacted, Error> {
@@ -88,7 +88,7 @@ pub(crate) fn compact(
         if queue.is_closed() {
             return Err(Error::Engine(CommitError::Stopped("it was closed".to_owned())));
         }
-        check_room(files, piece, free_bytes())?;
+        check_room(files, piece, disk())?;
         {
             // RocksDB flushes what a piece overlaps before it rewrites it.
             let _held = SyncFirst::begin(queue)?;
@@ -111,17 +111,19 @@ fn bytes(files: &dyn Files) -> Result<u64, Error> {
     Ok(bytes)
 }
 
-/// What replaces a piece is complete before the piece is removed; outputs are allocated a tenth larger.
-fn check_room(files: &dyn Files, piece: &Piece, free_bytes: Option<u64>) -> Result<(), Error> {
-    let needed_bytes = piece.bytes + piece.bytes / 8 + (4 << 20);
-    match free_bytes {
-        Some(free_bytes) if free_bytes < needed_bytes => Err(Error::NoSpace {
-            path: files.directory().to_owned(),
-            free_bytes,
-            needed_bytes,
-        }),
-        _ => Ok(()),
+/// What replaces a piece is complete before the piece is removed, and a snapshot may keep the piece; outputs are allocated a
+/// tenth larger. Writes must not be refused for it.
+fn check_room(files: &dyn Files, piece: &Piece, disk: Option<Disk>) -> Result<(), Error> {
+    let Some(disk) = disk else { return Ok(()) };
+    let needed_bytes = disk.needed_bytes + piece.bytes + piece.bytes / 8 + (4 << 20);
+    if disk.free_bytes >= needed_bytes {
+        return Ok(());
     }
+    Err(Error::NoSpace {
+        path: files.directory().to_owned(),
+        free_bytes: disk.free_bytes,
+        needed_bytes,
+    })
 }
 
 /// The pieces of every family concerned.

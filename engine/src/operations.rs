@@ -44,7 +44,7 @@ impl Engine {
         let _alone = self.shared.operation.lock();
         let shared = &*self.shared;
         // As it was last looked at, at most a second or two ago; nothing before the first look.
-        let free_bytes = || Some(self.disk().free_bytes).filter(|bytes| *bytes > 0);
-        compact::compact(&*shared.store, &shared.queue, &free_bytes, range, progress)
+        let disk = || Some(self.disk()).filter(|disk| disk.free_bytes > 0);
+        compact::compact(&*shared.store, &shared.queue, &disk, range, progress)
     }
 }

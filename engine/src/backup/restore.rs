@@ -140,7 +140,7 @@ pub(super) fn restore_in_steps(
     settings.validate().map_err(Error::Refused)?;
     check_name(options.node.as_deref())?;
     let manifest = verify::manifest(source)?;
-    let mark = Mark::of(&manifest);
+    let mark = Mark::of(&manifest, options);
     let resumed = mark.fits(target)?;
     let total_bytes = manifest.bytes() * 2;
     let manifest = verify::verify(source, &mut |done, _| progress(done, total_bytes))?;
@@ -184,12 +184,19 @@ fn check_name(name: Option<&str>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The content of the marker: which backup is being restored.
+/// The content of the marker: which backup is being restored, and as what. Half of one identity and half of another is none.
 struct Mark(String);
 
 impl Mark {
-    fn of(manifest: &Manifest) -> Mark {
-        Mark(Manifest::sum_line(manifest.to_json().as_bytes()))
+    fn of(manifest: &Manifest, options: &Restore) -> Mark {
+        let sum = Manifest::sum_line(manifest.to_json().as_bytes());
+        let how = if options.rejoin {
+            "rejoins its cluster"
+        } else {
+            "founds a cluster"
+        };
+        let name = options.node.as_deref().unwrap_or(&manifest.node);
+        Mark(format!("{sum}{how}\nas {name}\n"))
     }
 
     /// Whether `target` is an interrupted restore of the same backup; an empty or absent one is not, and is well too.
@@ -205,7 +212,7 @@ impl Mark {
         match fs::read(&marker) {
             Ok(found) if found == self.0.as_bytes() => Ok(true),
             Ok(_) => Err(Error::Refused(format!(
-                "a restore of another backup into {shown} was interrupted: finish that one, or remove the directory, or name another"
+                "another restore into {shown} was interrupted, of another backup or with other options: finish that one, or remove the directory, or name another"
             ))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match names

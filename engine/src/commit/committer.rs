@@ -450,7 +450,7 @@ impl Committer {
     /// From now on syncs everything before it is applied, for somebody who makes the store flush.
     fn let_in(&mut self, entry: Entry) -> Result<(), String> {
         let unflushed = self.to_be_flushed();
-        if self.store_is_full || !self.space.has_room_to_flush(unflushed) {
+        if self.store_is_full || !self.space.holds_a_flush(unflushed) {
             entry.answer(Err(self.space.no_room_to_flush(unflushed)));
             return Ok(());
         }

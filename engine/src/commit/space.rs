@@ -241,6 +241,14 @@ impl Space {
         has_room
     }
 
+    /// Whether a flush of `unflushed` bytes of changes finds room as it is: the reserve is for deletes, not for what can wait.
+    pub(super) fn holds_a_flush(&self, unflushed: u64) -> bool {
+        let needed_bytes = self.store.flush_bytes(unflushed);
+        self.storage
+            .free_bytes()
+            .map_or(true, |free_bytes| free_bytes >= needed_bytes)
+    }
+
     /// What to answer somebody who would make the store flush.
     pub(super) fn no_room_to_flush(&self, unflushed: u64) -> CommitError {
         CommitError::NoSpace {

@@ -132,7 +132,7 @@ impl Snapshots {
     /// Over the folder `snapshots` of a data directory: removes what an earlier process left half made or half removed.
     ///
     /// # Errors
-    /// When the folder cannot be made or read.
+    /// When the folder cannot be read.
     pub fn open(data_directory: &Path, engine: Engine, clock: Arc<dyn Clock>) -> Result<Snapshots, Error> {
         let directory = data_directory.join("snapshots");
         let snapshots = Snapshots(Arc::new(Shared {
@@ -143,8 +143,12 @@ impl Snapshots {
             used: Mutex::default(),
         }));
         for name in snapshots.entries()? {
-            if check_name(&name).is_err() {
-                snapshots.remove(&name)?;
+            // Only what this module itself may have left: whatever else lies here is somebody's.
+            if !is_left_over(&name) {
+                continue;
+            }
+            if let Err(error) = snapshots.remove(&name) {
+                tracing::warn!(%error, name, "what an earlier process left cannot be removed");
             }
         }
         Ok(snapshots)
@@ -242,10 +246,12 @@ impl Snapshots {
     pub fn cut(&self) -> Result<Lease, Error> {
         let now = self.0.clock.now();
         let _turn = self.0.turn.lock();
-        self.sweep_now(now)?;
-        if self.cuts()?.len() >= CUTS_MAX {
+        // Before anything is made: a cut sums the whole database.
+        if self.leases() >= BACKUPS_MAX {
             return Err(Error::Busy { max: BACKUPS_MAX });
         }
+        self.sweep_now(now)?;
+        self.make_place()?;
         let name = format!("{CUT_PREFIX}{}", entropy::uuid());
         self.make(&name, now)?;
         self.leased(&name)
@@ -287,7 +293,34 @@ impl Snapshots {
                 self.remove(&cut)?;
             }
         }
+        for gone in self.entries()?.into_iter().filter(|name| name.starts_with(GONE_PREFIX)) {
+            self.remove(&gone)?;
+        }
         Ok(())
+    }
+
+    fn leases(&self) -> usize {
+        self.0.used.lock().values().map(|used| used.leases).sum()
+    }
+
+    /// Of cuts whose backups broke off, the one that has waited longest goes when there are too many.
+    fn make_place(&self) -> Result<(), Error> {
+        let cuts = self.cuts()?;
+        if cuts.len() < CUTS_MAX {
+            return Ok(());
+        }
+        let oldest = {
+            let used = self.0.used.lock();
+            let idle = cuts.into_iter().filter_map(|cut| {
+                let used = used.get(&cut)?;
+                (used.leases == 0).then_some((used.since, cut))
+            });
+            idle.min()
+        };
+        match oldest {
+            Some((_, cut)) => self.remove(&cut),
+            None => Err(Error::Busy { max: BACKUPS_MAX }),
+        }
     }
 
     fn leased(&self, name: &str) -> Result<Lease, Error> {
@@ -411,6 +444,12 @@ impl Drop for Lease {
             used.remove(&self.id);
         }
     }
+}
+
+/// Whether a name is one that only an interrupted call leaves behind, or a cut, which does not outlive its process.
+fn is_left_over(name: &str) -> bool {
+    let half_made = name.strip_suffix(PARTIAL).is_some_and(|name| check_name(name).is_ok());
+    half_made || name.starts_with(CUT_PREFIX) || name.starts_with(GONE_PREFIX)
 }
 
 fn check_name(name: &str) -> Result<(), Error> {

@@ -29,9 +29,13 @@ fn what_was_half_made_or_half_removed_is_gone_after_the_next_start() {
         fs::create_dir_all(folder.join(left).join("db")).expect("made");
     }
     fs::write(folder.join(".gone-file"), "").expect("written");
+    // Somebody's own: a backup that was made here, a copy under another name.
+    for others in ["2026-11-23T18-07-04Z-node", "Kept-2"] {
+        fs::create_dir_all(folder.join(others).join("db")).expect("made");
+    }
     let listed = open().list().expect("listed");
     assert_eq!(listed.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["kept"]);
-    assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 1);
+    assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 3);
     engine.close().expect("closed");
 }
 

@@ -68,13 +68,13 @@ impl Service {
         Ok(DeleteSnapshotResponse {})
     }
 
-    /// Begins a backup, or goes on with one. Blocks while the cut is made.
+    /// Begins a backup, or goes on with one. The stream is open before a cut is made, which reads the whole database.
     pub(super) fn backup_checked(&self, request: BackupRequest) -> Result<Flow<BackupResponse>, Refused> {
-        let snapshots = &self.operations().snapshots;
+        let snapshots = self.operations().snapshots.clone();
         let lease = match (request.resume_id.as_str(), request.snapshot.as_str()) {
-            ("", "") => snapshots.cut()?,
-            ("", name) => snapshots.lease(name)?,
-            (id, _) => snapshots.resume(id)?,
+            ("", "") => None,
+            ("", name) => Some(snapshots.lease(name)?),
+            (id, _) => Some(snapshots.resume(id)?),
         };
         let settings = &self.shared.components.settings;
         let stop = self.shared.components.stop.clone();
@@ -88,14 +88,28 @@ impl Service {
             .into_iter()
             .map(|file| (file.path, file.bytes))
             .collect();
-        let sender = Sender {
-            outlet,
-            stop,
-            bytes_per_s,
-            sent_bytes: 0,
-            since: Stopwatch::start(),
-        };
-        tasks::start_blocking(move || sender.send_all(lease, &received));
+        tasks::start_blocking(move || {
+            let is_new = lease.is_none();
+            let lease = match lease.map_or_else(|| snapshots.cut(), Ok) {
+                Ok(lease) => lease,
+                Err(error) => return outlet.fail(error.into()),
+            };
+            let id = lease.id().to_owned();
+            let sender = Sender {
+                outlet,
+                stop,
+                bytes_per_s,
+                sent_bytes: 0,
+                since: Stopwatch::start(),
+            };
+            let heard = sender.send_all(lease, &received);
+            if is_new && !heard {
+                // Nobody knows of it, so nobody can come back for it.
+                if let Err(error) = snapshots.delete(&id) {
+                    tracing::warn!(%error, "what a backup was to be made of cannot be removed");
+                }
+            }
+        });
         Ok(flow)
     }
 }
@@ -146,8 +160,11 @@ struct Sender {
 }
 
 impl Sender {
-    fn send_all(mut self, lease: Lease, received: &HashMap<String, u64>) {
+    /// Whether the caller was told where to come back to.
+    fn send_all(mut self, lease: Lease, received: &HashMap<String, u64>) -> bool {
+        let mut heard = false;
         let sent = self.start(&lease).and_then(|()| {
+            heard = true;
             for (index, file) in lease.manifest().files.iter().enumerate() {
                 let offset = received.get(&file.path).copied().unwrap_or(0);
                 let path = lease.path().join(&file.path);
@@ -163,6 +180,7 @@ impl Sender {
             Err(End::Gone) => {}
             Err(End::Failed(refused)) => self.outlet.fail(refused),
         }
+        heard
     }
 
     fn start(&self, lease: &Lease) -> Result<(), End> {

@@ -45,6 +45,8 @@ const CHUNK_STATES_MAX: usize = 1_000;
 const CHUNKS_MAX: usize = 4;
 /// After a chunk that was refused because the node is busy, the next is taken after this long.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The most writers that a context may name: each is kept by the node for ever.
+const WRITERS_MAX: usize = 1_000;
 /// What a chunk's faults are found in.
 const FIELD: &str = "states";
 /// The longest name of a writer, in bytes.
@@ -259,6 +261,12 @@ fn message(key: &[u8], state: &State) -> KeyState {
 
 /// The state in a message.
 fn read(message: KeyState) -> Result<State, Refused> {
+    let writers = message.context.len();
+    if writers > WRITERS_MAX {
+        return Err(unsound(format!(
+            "its context names {writers} writers, at most {WRITERS_MAX} are taken"
+        )));
+    }
     let mut state = State::default();
     for seen in message.context {
         let actor = actor(&seen.node, seen.incarnation)?;

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, mem};
 
 use clap::ValueEnum as _;
 use client::{Acknowledgement, StateImport, wire::KeyState};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Reading,
@@ -19,7 +20,11 @@ use crate::{
 
 pub(super) async fn run(reading: &mut Reading<'_>, mut reader: Reader, header: Header) -> Result<(), Failure> {
     let import = reading.import;
-    let namespace = import.namespace.clone().unwrap_or(header.namespace.name);
+    let namespace = import
+        .namespace
+        .clone()
+        .unwrap_or_else(|| header.namespace.name.clone());
+    let lives = (namespace != header.namespace.name).then(|| Lives::of(&namespace));
     let stated = Policy::from_str(&header.namespace.strategy, false)
         .map_err(|_| reading.failure(1, &format!("its strategy {:?} is not known", header.namespace.strategy)))?;
     let mut sending = if import.dry_run {
@@ -46,7 +51,10 @@ pub(super) async fn run(reading: &mut Reading<'_>, mut reader: Reader, header: H
             Err(failure) => break Err(failure),
         };
         match reader.next(&text).and_then(checked) {
-            Ok(Read::Key(state)) => {
+            Ok(Read::Key(mut state)) => {
+                if let Some(lives) = &lives {
+                    lives.rename(&mut state);
+                }
                 if chunk.is_full(text.len()) {
                     send(reading, &mut sending, mem::take(&mut chunk)).await?;
                 }
@@ -74,6 +82,37 @@ pub(super) async fn run(reading: &mut Reading<'_>, mut reader: Reader, header: H
     }
     read.map_err(|failure| reading.so_far(failure))?;
     reading.tell("lossless", &namespace)
+}
+
+/// In another namespace the same writes are others: one that names two keys would be no name. Their lives are renamed, always
+/// alike, so that a second import still changes nothing.
+struct Lives<'a> {
+    namespace: &'a str,
+}
+
+impl Lives<'_> {
+    fn of(namespace: &str) -> Lives<'_> {
+        Lives { namespace }
+    }
+
+    fn rename(&self, state: &mut KeyState) {
+        for seen in &mut state.context {
+            seen.incarnation = self.renamed(seen.incarnation);
+        }
+        for entry in &mut state.entries {
+            entry.incarnation = self.renamed(entry.incarnation);
+        }
+        // The order of a context is that of names and lives.
+        state
+            .context
+            .sort_by(|left, right| (&left.node, left.incarnation).cmp(&(&right.node, right.incarnation)));
+    }
+
+    fn renamed(&self, incarnation: u64) -> u64 {
+        let named = format!("copy:{}:{incarnation:016x}", self.namespace);
+        let digest: [u8; 32] = Sha256::digest(named).into();
+        u64::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
+    }
 }
 
 fn checked(read: Read) -> Result<Read, String> {

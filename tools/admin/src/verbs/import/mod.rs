@@ -7,7 +7,7 @@
 //! ```
 //!
 //! All three may be run again after whatever ended them: states and pools take it twice without a change, and so does a plain
-//! file, whose lines write what they wrote before. Memory is bounded: several chunks, whatever the file holds.
+//! file where one value wins (elsewhere it is refused), whose lines write what they wrote before. Memory is bounded: several chunks, whatever the file holds.
 
 mod chunks;
 mod lossless;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, mem};
 
-use client::{Acknowledgement, Batched, BulkWrite, Put, Write};
+use client::{Acknowledgement, Batched, BulkWrite, Client, Put, Strategy, Write};
 use serde_json::Value;
 
 use super::{
@@ -10,7 +10,11 @@ use super::{
     chunks::{self, Chunk, UnderWay},
     ensure,
 };
-use crate::{error::Failure, rules, verbs::namespaces::Policy};
+use crate::{
+    error::{Code, Failure},
+    rules,
+    verbs::namespaces::{Policy, word},
+};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,7 @@ pub(super) async fn run(reading: &mut Reading<'_>, first: Option<(u64, Vec<u8>)>
             .create_namespace
             .then(|| import.strategy.unwrap_or(Policy::LastWriteWins));
         ensure(&client, namespace, create, reading.session).await?;
+        replaces(&client, namespace).await?;
         Some(Sending {
             bulk: client.namespace(namespace).bulk(),
             under_way: UnderWay::new(),
@@ -76,6 +81,22 @@ pub(super) async fn run(reading: &mut Reading<'_>, first: Option<(u64, Vec<u8>)>
     }
     read.map_err(|failure| reading.so_far(failure))?;
     reading.tell("plain", namespace)
+}
+
+/// Refuses a namespace in which a write without a context stands beside what is there: run again, the file would put each of
+/// its values there once more.
+async fn replaces(client: &Client, name: &str) -> Result<(), Failure> {
+    match client.namespaces().get(name).await?.strategy {
+        Strategy::LastWriteWins | Strategy::HighestNodeWins => Ok(()),
+        kept => {
+            let what = format!(
+                "{name} is {}: each import of plain lines would add its values once more",
+                word(kept)
+            );
+            Err(Failure::new(Code::No, what)
+                .next("import into a namespace where one value wins, or export without --plain"))
+        }
+    }
 }
 
 /// Chunks on their way to a node.
