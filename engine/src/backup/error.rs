@@ -50,7 +50,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The engine takes no part in it now.
-    #[error("no checkpoint was made: {0}")]
+    #[error("the engine takes no part in it now: {0}")]
     Engine(#[from] CommitError),
     /// The store.
     #[error(transparent)]

@@ -11,7 +11,7 @@
 use std::{sync::Arc, time::Duration};
 
 use engine::{
-    Batch, CommitError, Due, Durability, Engine,
+    Batch, CommitError, Due, Durability, Engine, Mutation,
     clock::{Clock, Stamp, Timestamp},
     store,
 };
@@ -62,15 +62,15 @@ async fn keep_up(engine: &Engine, clock: &dyn Clock, from: &mut Stamp, stop: &St
         }
         let since = Stopwatch::start();
         let committed = tokio::select! {
-            committed = engine.commit(Batch::of(mutations), Durability::Synced) => committed,
+            committed = engine.commit(Batch::of(mutations.clone()), Durability::Synced) => committed,
             () = stop.given() => return Ok(()),
         };
         match committed {
             Ok(_) => {}
             // The next look finds the same.
             Err(CommitError::Busy | CommitError::NoSpace { .. } | CommitError::Stopped(_)) => return Ok(()),
-            Err(error) => {
-                tracing::error!(%error, "what has expired is not deleted; it is tried again in some minutes");
+            Err(_) => {
+                one_by_one(engine, mutations).await;
                 *from = last.next().max(*from);
                 return Ok(());
             }
@@ -81,6 +81,15 @@ async fn keep_up(engine: &Engine, clock: &dyn Clock, from: &mut Stamp, stop: &St
         }
     }
     Ok(())
+}
+
+/// What cannot be carried out must not keep the others of its batch from it.
+async fn one_by_one(engine: &Engine, mutations: Vec<Mutation>) {
+    for mutation in mutations {
+        if let Err(error) = engine.commit(Batch::one(mutation), Durability::Synced).await {
+            tracing::error!(%error, "one value that has expired is not deleted; it is tried again in some minutes");
+        }
+    }
 }
 
 /// Beside the workers: up to some hundred keys are read.

@@ -59,7 +59,11 @@ impl Verb for Delete {
         let change = match (&self.if_context, &self.context_token) {
             (Some(context), _) => Change::new().if_context(context),
             (None, Some(context)) => Change::new().context(context),
-            (None, None) => Change::new(),
+            // What was shown is what goes, and nothing that was written while the question stood.
+            (None, None) => match &present {
+                Some(shown) => Change::new().if_context(&shown.context),
+                None => Change::new(),
+            },
         };
         let deleted = namespace.delete(&self.key, change).await.map_err(put::told)?;
         json["deleted"] = deleted.deleted.into();
