@@ -104,6 +104,45 @@ async fn export_import_export_is_equal_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn a_copy_under_another_name_leaves_the_original_sound() {
+    let node = Node::start().await;
+    let admin = Admin::of(&node);
+    fill(&admin);
+    let file = admin.home().join("notes.jsonl");
+    export(&admin, "notes", &file);
+    let copies = ["one.jsonl", "two.jsonl"].map(|name| admin.home().join(name));
+    for copy in &copies {
+        admin.ok(&["import", text(&file), "--namespace", "copy"]);
+        export(&admin, "copy", copy);
+    }
+    assert!(
+        fs::read(&copies[0]).unwrap() == fs::read(&copies[1]).unwrap(),
+        "the second time changes nothing"
+    );
+    for key in ["register", "two", "plan", "tags", "hits"] {
+        assert_eq!(
+            admin.ok(&["get", "copy", key]).out,
+            admin.ok(&["get", "notes", key]).out,
+            "{key}"
+        );
+    }
+    // One write names one key: two namespaces with the same would be told as damage.
+    admin.ok(&["verify"]);
+}
+
+#[tokio::test]
+async fn plain_lines_are_not_added_to_what_stands_side_by_side() {
+    let node = Node::start().await;
+    let admin = Admin::of(&node);
+    admin.ok(&["namespaces", "create", "notes", "--strategy", "keep-siblings"]);
+    let lines = "{\"key\": \"k\", \"value\": 1}\n";
+    let refused = admin.run_reading(&["import", "-", "--namespace", "notes"], lines);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("once more"), "{}", refused.err);
+    assert_eq!(admin.run(&["get", "notes", "k"]).code, Some(1));
+}
+
+#[tokio::test]
 async fn what_is_newer_at_the_node_stays() {
     let node = Node::start().await;
     let admin = Admin::of(&node);

@@ -320,7 +320,22 @@ fn a_target_with_something_in_it_is_refused_and_left_alone() {
         .unwrap_err();
     let another = Backed::up();
     let told = another.restore(&target, &mut |_| Ok(())).unwrap_err().to_string();
-    assert!(told.contains("a restore of another backup"), "{told}");
+    assert!(told.contains("of another backup or with other options"), "{told}");
+    let rejoining = Restore {
+        rejoin: true,
+        ..options()
+    };
+    let (mut quiet, mut whole) = (|_, _| {}, |_| Ok(()));
+    let told = restore_in_steps(
+        &backed.backup(),
+        &target,
+        &rejoining,
+        &settings(),
+        &mut quiet,
+        &mut whole,
+    );
+    let told = told.unwrap_err().to_string();
+    assert!(told.contains("with other options"), "{told}");
     backed.restore(&target, &mut |_| Ok(())).unwrap();
     backed.check(&target);
     let told = backed.restore(&target, &mut |_| Ok(())).unwrap_err().to_string();

@@ -299,7 +299,8 @@ impl Snapshots {
         Ok(())
     }
 
-    fn leases(&self) -> usize {
+    /// How many leases there are.
+    pub(crate) fn leases(&self) -> usize {
         self.0.used.lock().values().map(|used| used.leases).sum()
     }
 

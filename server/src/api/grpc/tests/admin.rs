@@ -1,6 +1,6 @@
 //! Admin: what an operator sees and moves, over a real connection.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, path::Path, time::Duration};
 
 use engine::backup;
 use proto::v1::{
@@ -11,6 +11,7 @@ use proto::v1::{
 use tonic::{Code, Status, Streaming};
 
 use super::node::{Node, put_all, reason, register, sibling};
+use crate::runtime::time;
 
 async fn notes(count: usize) -> Node {
     let node = Node::with_namespace("notes", Strategy::KeepSiblings).await;
@@ -270,6 +271,10 @@ async fn a_cut_is_kept_for_an_hour_and_not_over_a_restart() {
         let mut stream = backup(node, BackupRequest::default()).await.expect("begun");
         let mut copy = Copy::default();
         copy.take(&mut stream, 1).await;
+        drop(stream);
+        while node.snapshots.leases() > 0 {
+            time::sleep(Duration::from_millis(5)).await;
+        }
         BackupRequest {
             resume_id: copy.start.id,
             ..BackupRequest::default()

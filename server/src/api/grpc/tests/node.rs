@@ -62,6 +62,7 @@ pub(super) struct Node {
     pub(super) channel: Channel,
     pub(super) health: HealthReporter,
     pub(super) metrics: Metrics,
+    pub(super) snapshots: Snapshots,
     /// Ends the streams.
     pub(super) faces: tasks::Stopper,
     settings: Settings,
@@ -132,6 +133,7 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
         let operations = operations(&components, directory.path(), address);
+        let snapshots = operations.snapshots.clone();
         let Face { routes, health } = routes(components, operations);
         let (stop, stopped) = oneshot::channel();
         let serving = tasks::spawn(async move {
@@ -149,6 +151,7 @@ impl Node {
             channel,
             health,
             metrics,
+            snapshots,
             faces,
             settings,
             sequencer,
