@@ -253,6 +253,12 @@ async fn load(redis: &Redis, ours: &Channel) {
     bulk::write(ours, chunks.into_iter()).await;
 }
 
+/// A connection as our own client opens it.
+fn connect(node: &Node) -> Channel {
+    let address = node.grpc().to_string();
+    client::channel(&client::Settings::default(), &address).expect("an address of ours")
+}
+
 /// Whether this part can run.
 ///
 /// # Errors
@@ -279,7 +285,7 @@ pub async fn figures(repetitions: usize) -> Vec<Figure> {
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..CLIENTS {
         theirs.push(redis.connect().await);
-        ours.push(ConceptsClient::new(grpc::channel(&node).await));
+        ours.push(ConceptsClient::new(connect(&node)));
     }
     let works = [
         ("durable writes of 256 B, 64 clients", Call::Write, Some(0.4)),

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
-use axum::Router;
 use engine::{Engine, Environment, OpenError, clock::Clock, json::Anonymiser, ledger};
 use tokio::{net::TcpListener, task::JoinHandle as Task};
 use tonic_health::server::HealthReporter;
@@ -174,27 +173,36 @@ impl Rows {
             contribution: self.contribution.clone(),
             snapshots: self.snapshots.clone(),
         };
-        let grpc::Face { routes, health } = grpc::routes(components, operations);
+        let grpc::Face { services, health } = grpc::routes(components, operations);
         let site = http::Face::new(
             self.contribution.clone(),
             Arc::clone(&self.clock),
             self.health.clone(),
             self.metrics.clone(),
         );
-        let serve = |face, socket, router: Router| {
-            let settings = listener_settings(settings);
-            let connections = self.metrics.gauge(counts::CONNECTIONS, &[("face", face)]);
-            let stop = stop.clone();
-            tasks::spawn(async move {
-                let stopped = async move { stop.given().await };
-                listener::serve(socket, router, settings, http::unreadable, connections, stopped).await;
-            })
-        };
         let faces = vec![
-            serve("grpc", grpc, routes.into_axum_router()),
-            serve("http", http, site.router()),
+            self.listen("grpc", grpc, services, settings, stop),
+            self.listen("http", http, site.router(), settings, stop),
         ];
         (faces, health)
+    }
+
+    /// Answers on one socket, until `stop`.
+    fn listen(
+        &self,
+        face: &'static str,
+        socket: TcpListener,
+        services: impl listener::Answers,
+        settings: &config::Settings,
+        stop: &Stop,
+    ) -> Task<()> {
+        let settings = listener_settings(settings);
+        let connections = self.metrics.gauge(counts::CONNECTIONS, &[("face", face)]);
+        let stop = stop.clone();
+        tasks::spawn(async move {
+            let stopped = async move { stop.given().await };
+            listener::serve(socket, services, settings, http::unreadable, connections, stopped).await;
+        })
     }
 
     /// What works behind the faces, until `stop`.

@@ -21,6 +21,7 @@ use tonic::{
 use crate::{
     Settings,
     error::Error,
+    gather::Connector,
     retry::{Next, Repeat, Tries},
 };
 
@@ -60,16 +61,9 @@ impl Connection {
     pub(crate) fn new(settings: Settings) -> Result<Connection, Error> {
         settings.validate()?;
         let node = |name: &String| {
-            let endpoint = uri(name)?
-                // Of a call with little time something must be left to say what is wrong.
-                .connect_timeout(settings.connect_timeout.min(settings.call_timeout / 2))
-                .http2_keep_alive_interval(settings.keepalive_interval)
-                .keep_alive_timeout(settings.keepalive_timeout)
-                .keep_alive_while_idle(true)
-                .tcp_nodelay(true);
             Ok(Node {
                 name: name.clone(),
-                channel: endpoint.connect_lazy(),
+                channel: channel(&settings, name)?,
             })
         };
         Ok(Connection {
@@ -150,6 +144,21 @@ impl Connection {
             }
         }
     }
+}
+
+/// A bare connection to `endpoint`, opened when it is first needed, for the stubs of `continuum-proto`: with the settings' time
+/// to connect and pings, and without the tries of a [`Client`](crate::Client).
+///
+/// # Errors
+/// When `endpoint` is not `HOST:PORT`.
+pub fn channel(settings: &Settings, endpoint: &str) -> Result<Channel, Error> {
+    let endpoint = uri(endpoint)?
+        // Of a call with little time something must be left to say what is wrong.
+        .connect_timeout(settings.connect_timeout.min(settings.call_timeout / 2))
+        .http2_keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout)
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect_with_connector_lazy(Connector::new()))
 }
 
 /// `HOST:PORT` or `http://HOST:PORT`.

@@ -11,10 +11,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::Request,
-    http::HeaderMap,
-    middleware::Next,
-    response::Response,
+    http::{HeaderMap, Response},
 };
 use hyper::body::{Frame, SizeHint};
 use tonic::Status;
@@ -22,13 +19,13 @@ use tonic::Status;
 use super::status::Refused;
 use crate::runtime::time::{self, Stopwatch};
 
-/// The layer around all services.
-pub(super) async fn keep(request: Request, next: Next) -> Response {
-    let Some(limit) = asked(request.headers()) else {
-        return next.run(request).await;
+/// What `answer` gives within `limit`, to its last message; without one it has all the time.
+pub(super) async fn keep(limit: Option<Duration>, answer: impl Future<Output = Response<Body>>) -> Response<Body> {
+    let Some(limit) = limit else {
+        return answer.await;
     };
     let watch = Stopwatch::start();
-    let Some(response) = time::within(limit, next.run(request)).await else {
+    let Some(response) = time::within(limit, answer).await else {
         return Status::from(Refused::DeadlinePassed).into_http();
     };
     let left = limit.saturating_sub(watch.elapsed());
@@ -41,7 +38,7 @@ pub(super) async fn keep(request: Request, next: Next) -> Response {
 }
 
 /// At most eight digits and a unit, as the protocol has it; anything else sets no deadline.
-fn asked(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn asked(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -33,6 +33,7 @@ mod flow;
 mod namespaces;
 mod render;
 mod scan;
+mod services;
 mod status;
 mod token;
 mod watch;
@@ -43,10 +44,10 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::middleware;
 use count::Counts;
 use engine::{Engine, clock::Clock};
 use proto::v1::{admin_server::AdminServer, concepts_server::ConceptsServer, namespaces_server::NamespacesServer};
+pub use services::Services;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
@@ -117,8 +118,8 @@ impl Components {
 
 /// The services, and the switch that says whether they are ready.
 pub struct Face {
-    /// Everything served; an axum router by [`Routes::into_axum_router`].
-    pub routes: Routes,
+    /// Everything served.
+    pub services: Services,
     /// Not serving until [`set_ready`] says otherwise.
     pub health: HealthReporter,
 }
@@ -138,17 +139,18 @@ pub fn routes(components: Components, operations: admin::Operations) -> Face {
         })
     };
     let compiled = "the descriptors were compiled with this binary";
-    let mut routes = Routes::new(health_service)
+    let others = Routes::new(health_service)
         .add_service(describe().build_v1().expect(compiled))
         .add_service(describe().build_v1alpha().expect(compiled))
-        .add_service(ConceptsServer::new(concepts).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(AdminServer::new(admin).max_decoding_message_size(REQUEST_BYTES_MAX))
-        .prepare();
-    let router = std::mem::take(routes.axum_router_mut());
-    let router = router.layer(middleware::from_fn(deadline::keep));
-    *routes.axum_router_mut() = router.layer(middleware::from_fn_with_state(counts, count::count));
-    Face { routes, health }
+        .prepare()
+        .into_axum_router();
+    let concepts = ConceptsServer::new(concepts).max_decoding_message_size(REQUEST_BYTES_MAX);
+    Face {
+        services: Services::new(concepts, others, counts),
+        health,
+    }
 }
 
 /// Tells the health service of a change in the node's readiness, for the node as a whole and each service.

@@ -4,7 +4,8 @@
 //!  accept ─► room? (total, per address) ─► Wire ─► hyper (1.1 or h2, by preface) ─► Router
 //!              │ no: closed at once          │ reads  : head and idle time-outs, by Phase
 //!              ▼                             │ writes : stalled-reader time-out
-//!            counted                         └ end    : what the caller still sends is drained, so that it reads our answer
+//!            counted                         │ writes are gathered, and go out when hyper waits: see `outgoing`
+//!                                            └ end    : what the caller still sends is drained, so that it reads our answer
 //!
 //!  Router ─► Answer ─► pieces of 64 KiB ─► hyper ─► Wire
 //!              │ within the room for answers   └ Progress: what waits for the caller, and how fast it is taken
@@ -23,9 +24,9 @@
 //! piece of at most 64 KiB still waits, or if the socket takes no byte at all.
 //!
 //! Invariants: a connection counts against the limits from accept until its socket is closed; loopback has no limit per
-//! address; a request is in flight until the last byte of its answer is with the system's socket; answers hold no more
-//! than `answers_bytes_max` until then (small ones aside); after `stop`, gRPC streams end as soon as they are quiet and
-//! no connection outlives `drain_ms_max`. It refuses to know routes, bodies and callers' names; of gRPC it knows the
+//! address; a request is in flight until the last byte of its answer is with the system's socket, or among the 32 KiB at
+//! most that are gathered before it; answers hold no more than `answers_bytes_max` until then (small ones aside); after
+//! `stop`, gRPC streams end as soon as they are quiet and no connection outlives `drain_ms_max`. It refuses to know routes, bodies and callers' names; of gRPC it knows the
 //! content type, how messages are framed and two status codes.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // sockets and their time-outs are what this module is for
 
@@ -33,6 +34,7 @@ mod alarm;
 mod answer;
 mod body;
 mod farewell;
+mod outgoing;
 mod phase;
 mod progress;
 mod streams;
@@ -53,7 +55,6 @@ use std::{
 
 use answer::{Answer, Delivery, Kind, Room};
 use axum::{
-    Router,
     body::{Body, HttpBody},
     http::{HeaderValue, Request, Response, StatusCode, Version, header},
 };
@@ -74,6 +75,7 @@ use tower::Service;
 use body::Arriving;
 pub use body::BodyError;
 use farewell::Farewell;
+use outgoing::{Outgoing, drive};
 use phase::{Phase, Turn};
 use progress::{PIECE_BYTES, Progress};
 use streams::Streams;
@@ -169,13 +171,28 @@ pub struct Peer(pub SocketAddr);
 /// (400, 431, 414), which it leaves empty, and ours of an answer without room (503).
 pub type Unreadable = fn(u16) -> String;
 
+/// What answers the requests of a listener: an axum router, or another service over its bodies.
+pub trait Answers:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// Serves `router` on `listener` until `stop` resolves, then drains. `connections` shows how many there are.
 ///
 /// # Panics
 /// When `settings` do not [validate](Settings::validate).
-pub async fn serve(
+pub async fn serve<S: Answers>(
     listener: TcpListener,
-    router: Router,
+    router: S,
     settings: Settings,
     unreadable: Unreadable,
     connections: Gauge,
@@ -229,9 +246,9 @@ async fn accept_failed(error: &io::Error) {
 }
 
 /// What all conversations of one listener share.
-struct Host {
+struct Host<S> {
     settings: Settings,
-    router: Router,
+    router: S,
     unreadable: Unreadable,
     crowd: Mutex<Crowd>,
     connections: Gauge,
@@ -239,8 +256,8 @@ struct Host {
     stop: Stop,
 }
 
-impl Host {
-    fn new(settings: Settings, router: Router, unreadable: Unreadable, connections: Gauge, stop: Stop) -> Host {
+impl<S> Host<S> {
+    fn new(settings: Settings, router: S, unreadable: Unreadable, connections: Gauge, stop: Stop) -> Host<S> {
         Host {
             room: Room::new(settings.answers_bytes_max),
             settings,
@@ -293,14 +310,14 @@ struct Crowd {
 }
 
 /// A place in the crowd, given back on drop.
-struct Place {
-    host: Arc<Host>,
+struct Place<S> {
+    host: Arc<Host<S>>,
     address: IpAddr,
 }
 
-impl Place {
+impl<S> Place<S> {
     /// `None` when there is no room.
-    fn take(host: &Arc<Host>, address: IpAddr) -> Option<Place> {
+    fn take(host: &Arc<Host<S>>, address: IpAddr) -> Option<Place<S>> {
         // An IPv4 caller of a dual-stack socket is the same caller.
         let address = address.to_canonical();
         let mut crowd = host.crowd.lock();
@@ -320,7 +337,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl<S> Drop for Place<S> {
     fn drop(&mut self) {
         self.host.connections.decrement(1.0);
         let mut crowd = self.host.crowd.lock();
@@ -335,12 +352,12 @@ impl Drop for Place {
 }
 
 /// One connection, from its first byte to its last.
-async fn converse(host: Arc<Host>, stream: TcpStream, peer: SocketAddr, place: Place) {
+async fn converse<S: Answers>(host: Arc<Host<S>>, stream: TcpStream, peer: SocketAddr, place: Place<S>) {
     // Answers are written whole; waiting to fill a packet only adds latency.
     let _best_effort = stream.set_nodelay(true);
     let phase = Arc::new(Phase::new(&host.settings));
-    let (wire, remains) = Wire::new(stream, Arc::clone(&phase), &host.settings, host.unreadable);
-    if let Err(error) = answer_all(&host, wire, phase, peer).await {
+    let (wire, outgoing, remains) = Wire::new(stream, Arc::clone(&phase), &host.settings, host.unreadable);
+    if let Err(error) = answer_all(&host, (wire, outgoing), phase, peer).await {
         tracing::debug!(%peer, %error, "connection ended early");
     }
     // A stop need not wait for callers that keep their end open.
@@ -352,9 +369,9 @@ async fn converse(host: Arc<Host>, stream: TcpStream, peer: SocketAddr, place: P
 }
 
 /// Answers requests until either side ends the conversation. The wire is closed for writing when this returns.
-async fn answer_all(
-    host: &Arc<Host>,
-    wire: Wire,
+async fn answer_all<S: Answers>(
+    host: &Arc<Host<S>>,
+    (wire, outgoing): (Wire, Outgoing),
     phase: Arc<Phase>,
     peer: SocketAddr,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -368,12 +385,12 @@ async fn answer_all(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
     let conversation = async {
         tokio::select! {
-            ended = connection.as_mut() => return ended,
+            ended = drive(connection.as_mut(), &outgoing) => return ended,
             () = phase.tired() => {}
             () = host.stop.given() => phase.tire(),
         }
         connection.as_mut().graceful_shutdown();
-        connection.await
+        drive(connection, &outgoing).await
     };
     tokio::select! {
         biased; // `stalled` sees what the conversation hands over
@@ -384,8 +401,8 @@ async fn answer_all(
 }
 
 /// Answers a request. `connection` counts what waits for the caller unless its stream does that by itself.
-async fn answer_one(
-    host: Arc<Host>,
+async fn answer_one<S: Answers>(
+    host: Arc<Host<S>>,
     request: Request<Incoming>,
     peer: SocketAddr,
     turn: Turn,

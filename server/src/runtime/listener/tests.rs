@@ -21,6 +21,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use axum::Router;
+
 use super::*;
 
 /// Longer than any time-out under test, shorter than patience.
@@ -403,7 +405,7 @@ fn each_address_has_its_share_and_loopback_all_there_is() {
     let _other = take("192.0.2.2").unwrap();
     drop(one);
     let _again = take("192.0.2.1").unwrap();
-    let local: Vec<Option<Place>> = (0..8).map(|_| take("127.0.0.1")).collect();
+    let local: Vec<Option<Place<Router>>> = (0..8).map(|_| take("127.0.0.1")).collect();
     assert_eq!(local.iter().flatten().count(), 7, "3 of 10 places are taken");
     drop(local);
     assert_eq!(host.crowd.lock().by_address.len(), 2, "who left is forgotten");

@@ -1,26 +1,24 @@
 //! The socket as hyper sees it: time-outs on both directions, a body for hyper's own refusals, and a polite end.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    time::{Instant, timeout},
+    net::{TcpStream, tcp::OwnedReadHalf},
+    time::timeout,
 };
 
 use super::{
     Settings, Unreadable,
     alarm::Alarm,
+    outgoing::Outgoing,
     phase::{Phase, Verdict},
 };
 
@@ -41,16 +39,12 @@ struct Reader {
 /// A socket between hyper and the network.
 pub(super) struct Wire {
     reader: Arc<Mutex<Reader>>,
-    writer: OwnedWriteHalf,
+    outgoing: Outgoing,
     phase: Arc<Phase>,
     /// Bytes of the preface matched so far; `None` once the protocol is known.
     preface: Option<usize>,
     reading: Alarm,
-    writing: Alarm,
-    write_limit: Duration,
     unreadable: Unreadable,
-    /// What replaces an empty refusal of hyper's, and how much of it is sent.
-    refusal: Option<(Vec<u8>, usize)>,
 }
 
 impl Wire {
@@ -59,21 +53,20 @@ impl Wire {
         phase: Arc<Phase>,
         settings: &Settings,
         unreadable: Unreadable,
-    ) -> (Wire, Remains) {
+    ) -> (Wire, Outgoing, Remains) {
         let (half, writer) = stream.into_split();
         let reader = Arc::new(Mutex::new(Reader { half, ended: false }));
+        let write_limit = Duration::from_millis(settings.write_ms_max);
+        let outgoing = Outgoing::new(writer, Arc::clone(&phase), write_limit);
         let wire = Wire {
             reader: Arc::clone(&reader),
-            writer,
+            outgoing: outgoing.clone(),
             phase,
             preface: Some(0),
             reading: Alarm::default(),
-            writing: Alarm::default(),
-            write_limit: Duration::from_millis(settings.write_ms_max),
             unreadable,
-            refusal: None,
         };
-        (wire, Remains { reader })
+        (wire, outgoing, Remains { reader })
     }
 
     fn heard(&mut self, bytes: &[u8]) {
@@ -109,33 +102,6 @@ impl Wire {
             return None;
         }
         head.get(..3)?.parse().ok()
-    }
-
-    fn poll_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some((bytes, sent)) = &mut self.refusal {
-            let more = ready!(Pin::new(&mut self.writer).poll_write(context, &bytes[*sent..]))?;
-            *sent += more;
-            if *sent >= bytes.len() || more == 0 {
-                self.refusal = None;
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Passes a write's progress on; an endless wait becomes an error.
-    fn watch<T>(&mut self, progress: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if progress.is_ready() {
-            self.writing.silence();
-            return progress;
-        }
-        let at = self.writing.set().unwrap_or_else(|| Instant::now() + self.write_limit);
-        if self.writing.rings(at, context) {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the caller does not read its answer",
-            )));
-        }
-        Poll::Pending
     }
 }
 
@@ -188,65 +154,38 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if let Some(status) = this.is_bare_refusal(bytes) {
-            this.refusal = Some((refusal(bytes, &(this.unreadable)(status)), 0));
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let progress = match this.poll_refusal(context) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.writer).poll_write(context, bytes),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
-        if let Poll::Ready(Ok(1..)) = progress {
-            this.phase.told();
-        }
-        this.watch(progress, context)
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
+        parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
         if let [only] = parts
-            && this.is_bare_refusal(only).is_some()
+            && let Some(status) = self.is_bare_refusal(only)
         {
-            return self.poll_write(context, only);
+            let whole = refusal(only, &(self.unreadable)(status));
+            return self
+                .outgoing
+                .poll_write(context, &[IoSlice::new(&whole)])
+                .map_ok(|_| only.len());
         }
-        let progress = match this.poll_refusal(context) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.writer).poll_write_vectored(context, parts),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
-        if let Poll::Ready(Ok(1..)) = progress {
-            this.phase.told();
-        }
-        this.watch(progress, context)
+        self.outgoing.poll_write(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.writer.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let progress = match this.poll_refusal(context) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.writer).poll_flush(context),
-            other => other,
-        };
-        this.watch(progress, context)
+    /// Kept by whoever drives the connection, see [`Outgoing`].
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let progress = match this.poll_refusal(context) {
-            Poll::Ready(Ok(())) => Pin::new(&mut this.writer).poll_shutdown(context),
-            other => other,
-        };
-        this.watch(progress, context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outgoing.poll_shutdown(context)
     }
 }
 

@@ -134,13 +134,12 @@ impl Node {
         let address = listener.local_addr().expect("bound");
         let operations = operations(&components, directory.path(), address);
         let snapshots = operations.snapshots.clone();
-        let Face { routes, health } = routes(components, operations);
+        let Face { services, health } = routes(components, operations);
         let (stop, stopped) = oneshot::channel();
         let serving = tasks::spawn(async move {
             let until = async { drop(stopped.await) };
-            let (router, numbers) = (routes.into_axum_router(), listener::Settings::default());
-            let connections = ::metrics::Gauge::noop();
-            listener::serve(listener, router, numbers, |_| String::new(), connections, until).await;
+            let (numbers, connections) = (listener::Settings::default(), ::metrics::Gauge::noop());
+            listener::serve(listener, services, numbers, |_| String::new(), connections, until).await;
         });
         let channel = Endpoint::from_shared(format!("http://{address}"))
             .expect("an address")
