@@ -266,6 +266,30 @@ fn contexts(printed: &mut Printed) {
     printed.one(&admin, "config-use", &["config", "use", "home"]);
     printed.one(&admin, "config-show", &["config", "show"]);
     printed.one(&admin, "config-list", &["config", "list"]);
+    let certificates = admin.home().join("certificates");
+    let dir = certificates.to_str().unwrap();
+    printed.one(
+        &admin,
+        "cert-create",
+        &[
+            "cert",
+            "create",
+            "--dir",
+            dir,
+            "--node",
+            "db1=10.0.0.1",
+            "--client",
+            "me",
+        ],
+    );
+    let ca = certificates.join("ca.pem");
+    let tls = ["--endpoint", "db1:7000", "--tls-ca", ca.to_str().unwrap()];
+    printed.one(
+        &admin,
+        "config-set",
+        &[&["config", "set", "home"][..], &tls[..]].concat(),
+    );
+    printed.one(&admin, "config-show", &["config", "show"]);
     printed.one(&admin, "config-remove", &["config", "remove", "home"]);
     printed.one(&admin, "config-path", &["config", "path"]);
     printed.one(&admin, "completions", &["completions", "bash"]);

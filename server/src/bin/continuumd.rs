@@ -357,6 +357,7 @@ fn not_started(error: &StartError) -> Failure {
         StartError::Directory(directory::Error::Io { .. }) => EX_CANTCREAT,
         StartError::Engine { .. } | StartError::Limits(_) | StartError::Pool(_) => EX_DATAERR,
         StartError::Snapshots(_) => EX_CANTCREAT,
+        StartError::Tls(_) => EX_CONFIG,
         StartError::Thread(_) => EX_OSERR,
     };
     Failure { code, text: None }

@@ -82,7 +82,7 @@ impl Error {
 }
 
 /// What was said, and by whom.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// Flags: row in [`ROWS`], value.
     pub flags: Vec<(usize, String)>,

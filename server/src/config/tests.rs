@@ -115,11 +115,11 @@ fn the_names_the_seed_fixes_are_read() {
     assert_eq!(settings.discovery.bootstrap_nodes, ["node2:7000", "node3:7000"]);
     assert_eq!(settings.raft.election_timeout_ms, (150, 300));
     let warnings = effective.without_effect();
-    assert_eq!(warnings.len(), 11, "{warnings:?}");
+    assert_eq!(warnings.len(), 8, "{warnings:?}");
     assert!(
         warnings
             .iter()
-            .any(|warning| warning.starts_with("tls.cert = /etc/continuum/cert.pem (environment CONTINUUM_TLS_CERT)"))
+            .any(|warning| warning.starts_with("gossip.fanout = 3 (environment CONTINUUM_GOSSIP_FANOUT)"))
     );
 }
 
@@ -234,7 +234,7 @@ fn all_problems_are_told_at_once_with_their_origin() {
 }
 
 #[test]
-fn an_address_beyond_loopback_is_refused_with_both_ways_out() {
+fn an_address_beyond_loopback_is_refused_with_all_ways_out() {
     let mut sources = Sources {
         environment: environment(&[("BIND_ADDRESS", "0.0.0.0:7000")]),
         ..Sources::default()
@@ -244,6 +244,11 @@ fn an_address_beyond_loopback_is_refused_with_both_ways_out() {
         told.contains("bind_address = 127.0.0.1:7000") && told.contains("CONTINUUM_INSECURE_OPEN=true"),
         "{told}"
     );
+    assert!(told.contains("continuum-admin cert create"), "{told}");
+    let mut secured = sources.clone();
+    let certificate = [("CONTINUUM_TLS_CERT", "/c.pem"), ("CONTINUUM_TLS_KEY", "/k.pem")];
+    secured.environment.extend(environment(&certificate));
+    load(&secured).unwrap();
     sources
         .environment
         .extend(environment(&[("CONTINUUM_INSECURE_OPEN", "true")]));
@@ -254,6 +259,7 @@ fn an_address_beyond_loopback_is_refused_with_both_ways_out() {
 fn settings_that_do_not_fit_are_refused() {
     let cases = [
         ("CONTINUUM_TLS_CERT", "/c.pem", "belong together"),
+        ("CONTINUUM_TLS_CA", "/ca.pem", "the node needs its own"),
         (
             "CONTINUUM_RAFT_ELECTION_TIMEOUT",
             "300,150",

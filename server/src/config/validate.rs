@@ -52,7 +52,7 @@ fn is_node_id(id: &str) -> bool {
 }
 
 impl Node {
-    fn validate(&self, _tls: &Tls, problems: &mut Vec<String>) {
+    fn validate(&self, tls: &Tls, problems: &mut Vec<String>) {
         if let Some(id) = &self.id {
             require(is_node_id(id), problems, || {
                 format!("node_id must be 1 to {NODE_ID_BYTES_MAX} bytes without control characters")
@@ -68,7 +68,7 @@ impl Node {
                 self.bind_address
             )
         });
-        if !self.insecure_open {
+        if !self.insecure_open && tls.cert.is_none() {
             let faces = [("bind_address", self.bind_address), ("http_address", self.http_address)];
             for (key, address) in faces.into_iter().filter(|(_, address)| !address.ip().is_loopback()) {
                 problems.push(open_refusal(key, address));
@@ -81,7 +81,8 @@ impl Node {
 fn open_refusal(key: &str, address: SocketAddr) -> String {
     format!(
         "{key} = {address} would let everyone who reaches it read and write, without TLS. Either\n    \
-         - bind to loopback ({key} = 127.0.0.1:{port}) and put a TLS proxy or a tunnel in front, or\n    \
+         - give the node a certificate (tls.cert and tls.key; `continuum-admin cert create` makes them), or\n    \
+         - bind to loopback ({key} = 127.0.0.1:{port}), or\n    \
          - accept it on a network you trust: CONTINUUM_INSECURE_OPEN=true (flag --insecure-open=true)",
         port = address.port()
     )
@@ -172,6 +173,10 @@ impl Tls {
     fn validate(&self, problems: &mut Vec<String>) {
         require(self.cert.is_some() == self.key.is_some(), problems, || {
             "tls.cert and tls.key belong together: give both or neither".to_owned()
+        });
+        require(self.ca.is_none() || self.cert.is_some(), problems, || {
+            "tls.ca says whose certificates callers must show, so the node needs its own: give tls.cert and tls.key too"
+                .to_owned()
         });
     }
 }

@@ -22,6 +22,7 @@ use crate::{
         health::Health,
         listener,
         tasks::{self, Stop},
+        tls::{Credentials, Face, Files},
     },
     snapshots::Snapshots,
 };
@@ -34,9 +35,9 @@ impl Node {
     pub async fn start_with(settings: &config::Settings, components: Components) -> Result<Node, StartError> {
         let metrics = Metrics::new();
         let health = Health::starting(&CHECKS);
-        let grpc = bind("gRPC", settings.node.bind_address, "bind").await?;
-        let http = bind("HTTP", settings.node.http_address, "http").await?;
-        let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
+        let credentials = credentials(&settings.tls)?;
+        let sockets = Sockets::bind(settings, credentials.as_ref()).await?;
+        let (grpc_address, http_address) = sockets.addresses()?;
 
         let Components { clock } = components;
         let (directory, name, engine, snapshots) = {
@@ -73,10 +74,12 @@ impl Node {
         let (background_stopper, background_stop) = tasks::stop();
         let search = rows.follow_pool(background_stop.clone())?;
         let (faces_stopper, faces_stop) = tasks::stop();
-        let (faces, grpc_health) = rows.serve(grpc, http, about, settings, &faces_stop);
+        let (faces, grpc_health) = rows.serve(sockets, about, settings, &faces_stop);
         rows.health.pass(CHECK_SERVING);
         grpc::set_ready(&grpc_health, rows.health.ready().passes()).await;
-        let background = rows.watch(grpc_health, &background_stop);
+        let mut background = rows.watch(grpc_health, &background_stop);
+        background
+            .extend(credentials.map(|credentials| tasks::spawn(watch::over_credentials(credentials, background_stop))));
         let Rows {
             engine,
             sequencer,
@@ -153,8 +156,7 @@ impl Rows {
     /// Both faces, from now on until `stop`.
     fn serve(
         &self,
-        grpc: TcpListener,
-        http: TcpListener,
+        sockets: Sockets,
         about: grpc::admin::About,
         settings: &config::Settings,
         stop: &Stop,
@@ -181,8 +183,8 @@ impl Rows {
             self.metrics.clone(),
         );
         let faces = vec![
-            self.listen("grpc", grpc, services, settings, stop),
-            self.listen("http", http, site.router(), settings, stop),
+            self.listen("grpc", sockets.grpc, services, settings, stop),
+            self.listen("http", sockets.http, site.router(), settings, stop),
         ];
         (faces, health)
     }
@@ -191,7 +193,7 @@ impl Rows {
     fn listen(
         &self,
         face: &'static str,
-        socket: TcpListener,
+        socket: listener::Socket,
         services: impl listener::Answers,
         settings: &config::Settings,
         stop: &Stop,
@@ -240,6 +242,46 @@ impl Rows {
             tasks::spawn(async move { usage.flush_usage(usage_stop).await }),
         ]
     }
+}
+
+/// Where both faces are served.
+struct Sockets {
+    grpc: listener::Socket,
+    http: listener::Socket,
+}
+
+impl Sockets {
+    /// HTTP on loopback stays plain: programs of this machine have no certificates, and nobody listens between.
+    async fn bind(settings: &config::Settings, credentials: Option<&Arc<Credentials>>) -> Result<Sockets, StartError> {
+        let (grpc, http) = (settings.node.bind_address, settings.node.http_address);
+        let server = |face| credentials.map(|credentials| Credentials::server(credentials, face));
+        Ok(Sockets {
+            grpc: listener::Socket {
+                tcp: bind("gRPC", grpc, "bind").await?,
+                tls: server(Face::Grpc),
+            },
+            http: listener::Socket {
+                tcp: bind("HTTP", http, "http").await?,
+                tls: server(Face::Http).filter(|_| !http.ip().is_loopback()),
+            },
+        })
+    }
+
+    fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.grpc.tcp.local_addr()?, self.http.tcp.local_addr()?))
+    }
+}
+
+fn credentials(tls: &config::Tls) -> Result<Option<Arc<Credentials>>, StartError> {
+    let (Some(cert), Some(key)) = (&tls.cert, &tls.key) else {
+        return Ok(None);
+    };
+    let files = Files {
+        cert: cert.clone(),
+        key: key.clone(),
+        ca: tls.ca.clone(),
+    };
+    Ok(Some(Arc::new(Credentials::load(files).map_err(StartError::Tls)?)))
 }
 
 async fn bind(face: &'static str, address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {

@@ -30,6 +30,7 @@ use crate::{
         health::{Bearing, Health},
         tasks::{self, Stopper},
         time::{SystemClock, within},
+        tls::TlsError,
     },
     snapshots,
 };
@@ -95,6 +96,9 @@ pub enum StartError {
     /// The snapshots beside the data cannot be looked through.
     #[error(transparent)]
     Snapshots(#[from] snapshots::Error),
+    /// The certificate, its key or the authority.
+    #[error(transparent)]
+    Tls(TlsError),
     /// The system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),

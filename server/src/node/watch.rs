@@ -17,6 +17,7 @@ use crate::{
         process,
         tasks::{self, Stop},
         time::sleep,
+        tls::Credentials,
     },
     snapshots::Snapshots,
 };
@@ -170,6 +171,36 @@ pub(super) async fn over_cuts(snapshots: Snapshots, stop: Stop) {
         let snapshots = snapshots.clone();
         if let Some(Err(error)) = tasks::blocking(move || snapshots.sweep()).await {
             tracing::warn!(%error, "the leftovers of a backup cannot be removed");
+        }
+    }
+}
+
+/// How often certificate, key and authority are looked at.
+const CREDENTIALS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Takes renewed certificates into use without a restart, until `stop`. Files that do not fit are told once, and change nothing.
+pub(super) async fn over_credentials(credentials: Arc<Credentials>, stop: Stop) {
+    let mut told = String::new();
+    while !stop.is_given() {
+        tokio::select! {
+            () = sleep(CREDENTIALS_INTERVAL) => {}
+            () = stop.given() => return,
+        }
+        let credentials = Arc::clone(&credentials);
+        match tasks::blocking(move || credentials.reload()).await {
+            Some(Ok(false)) => {}
+            Some(Ok(true)) => {
+                tracing::info!("new connections are made with the renewed certificate");
+                told.clear();
+            }
+            Some(Err(error)) => {
+                let now = error.to_string();
+                if now != told {
+                    tracing::error!(%error, "the renewed certificate is not used; connections are made with the one before");
+                    told = now;
+                }
+            }
+            None => {}
         }
     }
 }

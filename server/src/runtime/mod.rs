@@ -24,6 +24,7 @@ pub mod process;
 pub mod signals;
 pub mod tasks;
 pub mod time;
+pub mod tls;
 
 use std::io;
 

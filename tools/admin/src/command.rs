@@ -1,6 +1,6 @@
 //! The clap tree: options that every verb takes, and the verbs of the table.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Command, ValueEnum};
 use jiff::SignedDuration;
@@ -57,6 +57,18 @@ pub(crate) struct Options {
     /// The cluster to ask, by its name in admin.toml (see `config`)
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) context: Option<String>,
+
+    /// The authority of the cluster, PEM: connections are made over TLS, to nodes that it signed for
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// The certificate to show to nodes that ask for one, PEM
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) tls_key: Option<PathBuf>,
 
     /// How long one call may take, retries included; a stream: until it begins
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, global = true)]

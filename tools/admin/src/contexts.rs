@@ -5,6 +5,9 @@
 //!
 //! [contexts.home]
 //! endpoints = ["db1:7000", "db2:7000"]
+//!
+//! [contexts.home.tls]
+//! ca = "/etc/continuum/ca.pem"
 //! ```
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
@@ -34,6 +37,73 @@ pub(crate) struct Contexts {
 pub(crate) struct Context {
     /// Its nodes.
     pub(crate) endpoints: Vec<String>,
+    /// How they are spoken with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<TlsFiles>,
+}
+
+/// Certificates, as files in PEM form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsFiles {
+    /// The authority that signed the nodes' certificates.
+    pub(crate) ca: PathBuf,
+    /// What is shown to nodes that ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// Three options as one, if there are any.
+    pub(crate) fn of(
+        ca: Option<PathBuf>,
+        cert: Option<PathBuf>,
+        key: Option<PathBuf>,
+    ) -> Result<Option<TlsFiles>, Failure> {
+        if cert.is_some() != key.is_some() {
+            return Err(Failure::usage("--tls-cert and --tls-key belong together").next("give both or neither"));
+        }
+        match ca {
+            Some(ca) => Ok(Some(TlsFiles { ca, cert, key })),
+            None if cert.is_some() => Err(Failure::usage("--tls-cert needs --tls-ca: the nodes are checked too")
+                .next("add --tls-ca FILE, the authority of the cluster")),
+            None => Ok(None),
+        }
+    }
+
+    /// The same wherever the tool is started.
+    pub(crate) fn absolute(self) -> TlsFiles {
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        TlsFiles {
+            ca: absolute(self.ca),
+            cert: self.cert.map(absolute),
+            key: self.key.map(absolute),
+        }
+    }
+
+    /// Reads them.
+    pub(crate) fn read(&self) -> Result<client::Tls, Failure> {
+        let read = |path: &PathBuf| {
+            fs::read_to_string(path).map_err(|error| {
+                Failure::new(Code::NoInput, format!("cannot read {}: {error}", path.display()))
+                    .next("`continuum-admin cert create` makes certificates")
+            })
+        };
+        let identity = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Some(client::Identity {
+                cert: read(cert)?,
+                key: read(key)?,
+            }),
+            _ => None,
+        };
+        Ok(client::Tls {
+            ca: read(&self.ca)?,
+            identity,
+        })
+    }
 }
 
 impl Contexts {

@@ -150,12 +150,16 @@ impl From<client::Error> for Failure {
             Kind::Unreachable | Kind::Unsupported => Code::Unavailable,
             Kind::Busy | Kind::OutOfTime | Kind::Broken => Code::Temporary,
             Kind::NotAllowed => Code::NotAllowed,
-            Kind::Settings => Code::Config,
+            Kind::Settings | Kind::Tls => Code::Config,
             Kind::Internal => Code::Software,
         };
         let next = match error.kind() {
             Kind::Unreachable => {
                 "is continuumd running? Start it with ./tools/run, or name another node with --endpoint HOST:PORT"
+                    .to_owned()
+            }
+            Kind::Tls => {
+                "give the cluster's authority with --tls-ca and your certificate with --tls-cert and --tls-key, or none of them to a node without TLS"
                     .to_owned()
             }
             Kind::NotFound if error.reason() == "NAMESPACE_UNKNOWN" => {

@@ -4,7 +4,7 @@ use client::{Client, Settings};
 
 use crate::{
     command::{Caution, ENDPOINT_VARIABLE, Options},
-    contexts::Contexts,
+    contexts::{Contexts, TlsFiles},
     error::{Code, Failure},
     output::Output,
 };
@@ -27,6 +27,7 @@ pub(crate) struct Session {
 pub(crate) struct Cluster {
     pub(crate) endpoints: Vec<String>,
     pub(crate) named_by: String,
+    pub(crate) tls: Option<TlsFiles>,
 }
 
 impl Session {
@@ -35,13 +36,29 @@ impl Session {
         &self.options.endpoint
     }
 
+    /// What `--tls-ca`, `--tls-cert` and `--tls-key` named on this command line.
+    pub(crate) fn tls_given(&self) -> Result<Option<TlsFiles>, Failure> {
+        let Options {
+            tls_ca,
+            tls_cert,
+            tls_key,
+            ..
+        } = self.options.clone();
+        TlsFiles::of(tls_ca, tls_cert, tls_key)
+    }
+
     pub(crate) fn new(options: Options, output: Output) -> Session {
         Session { options, output }
     }
 
     /// The nodes to ask: `--endpoint`, `--context`, the variable, the context in use, the default.
     pub(crate) fn cluster(&self) -> Result<Cluster, Failure> {
-        let cluster = |endpoints: Vec<String>, named_by: String| Cluster { endpoints, named_by };
+        let given = self.tls_given()?;
+        let cluster = |endpoints: Vec<String>, named_by: String| Cluster {
+            endpoints,
+            named_by,
+            tls: given.clone(),
+        };
         // Not clap's to see: one may stand before the verb and the other behind it.
         if !self.options.endpoint.is_empty() && self.options.context.is_some() {
             return Err(Failure::usage("--endpoint cannot be used with --context").next("name nodes, or a context"));
@@ -57,8 +74,12 @@ impl Session {
         let contexts = Contexts::load()?;
         match self.options.context.as_ref().or(contexts.current.as_ref()) {
             Some(name) => {
-                let endpoints = contexts.get(name)?.endpoints.clone();
-                Ok(cluster(endpoints, format!("context {name}")))
+                let context = contexts.get(name)?.clone();
+                let cluster = cluster(context.endpoints, format!("context {name}"));
+                Ok(Cluster {
+                    tls: cluster.tls.or(context.tls),
+                    ..cluster
+                })
             }
             None => Ok(cluster(vec![ENDPOINT_DEFAULT.to_owned()], "default".to_owned())),
         }
@@ -66,28 +87,30 @@ impl Session {
 
     /// A client of the cluster; nothing is connected yet.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let Cluster { endpoints, named_by } = self.cluster()?;
-        self.client_of(endpoints, &named_by)
+        let cluster = self.cluster()?;
+        self.client_of(&cluster, cluster.endpoints.clone())
     }
 
     /// A client of each node by itself, for what is about one node and nobody else may answer.
     pub(crate) fn clients(&self) -> Result<Vec<Client>, Failure> {
-        let Cluster { endpoints, named_by } = self.cluster()?;
-        let each = endpoints
-            .into_iter()
-            .map(|endpoint| self.client_of(vec![endpoint], &named_by));
-        each.collect()
+        let cluster = self.cluster()?;
+        let endpoints = cluster.endpoints.iter();
+        endpoints
+            .map(|endpoint| self.client_of(&cluster, vec![endpoint.clone()]))
+            .collect()
     }
 
-    fn client_of(&self, endpoints: Vec<String>, named_by: &str) -> Result<Client, Failure> {
+    fn client_of(&self, cluster: &Cluster, endpoints: Vec<String>) -> Result<Client, Failure> {
         let settings = Settings {
             endpoints,
+            tls: cluster.tls.as_ref().map(TlsFiles::read).transpose()?,
             call_timeout: self.options.timeout,
             unreachable_rounds_max: UNREACHABLE_ROUNDS_MAX,
             ..Settings::default()
         };
         Client::connect(settings).map_err(|error| {
-            Failure::new(Code::Config, format!("{error} ({named_by})")).next("name a node as HOST:PORT, db1:7000 say")
+            Failure::new(Code::Config, format!("{error} ({})", cluster.named_by))
+                .next("name a node as HOST:PORT, db1:7000 say")
         })
     }
 

@@ -15,7 +15,7 @@ use std::{
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{
     Request, Response, Status,
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
 };
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     error::Error,
     gather::Connector,
     retry::{Next, Repeat, Tries},
+    settings::{Identity, Tls},
 };
 
 /// The largest answer that is taken, in bytes: a batch of large concepts that are returned.
@@ -152,7 +153,7 @@ impl Connection {
 /// # Errors
 /// When `endpoint` is not `HOST:PORT`.
 pub fn channel(settings: &Settings, endpoint: &str) -> Result<Channel, Error> {
-    let endpoint = uri(endpoint)?
+    let endpoint = uri(endpoint, settings.tls.as_ref())?
         // Of a call with little time something must be left to say what is wrong.
         .connect_timeout(settings.connect_timeout.min(settings.call_timeout / 2))
         .http2_keep_alive_interval(settings.keepalive_interval)
@@ -161,14 +162,16 @@ pub fn channel(settings: &Settings, endpoint: &str) -> Result<Channel, Error> {
     Ok(endpoint.connect_with_connector_lazy(Connector::new()))
 }
 
-/// `HOST:PORT` or `http://HOST:PORT`.
-pub(crate) fn uri(endpoint: &str) -> Result<Endpoint, Error> {
+/// `HOST:PORT`, with or without the scheme that `tls` asks for.
+pub(crate) fn uri(endpoint: &str, tls: Option<&Tls>) -> Result<Endpoint, Error> {
     let wrong = |why: &str| Error::settings(format!("the endpoint `{endpoint}` {why}: expected HOST:PORT"));
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let address = match endpoint.split_once("://") {
         None => endpoint,
-        Some(("http", rest)) => rest.trim_end_matches('/'),
-        Some(("https", _)) => return Err(wrong("asks for TLS, which nodes do not serve yet")),
-        Some(_) => return Err(wrong("has a scheme that is not http")),
+        Some((given, rest)) if given == scheme => rest.trim_end_matches('/'),
+        Some(("https", _)) => return Err(wrong("asks for TLS, but no authority is given whose nodes to believe")),
+        Some(("http", _)) => return Err(wrong("asks for no TLS, though an authority is given")),
+        Some(_) => return Err(wrong("has a scheme that is not http or https")),
     };
     let port = address.rsplit_once(':').and_then(|(host, port)| {
         let host_is_one = !host.is_empty() && (!host.contains(':') || (host.starts_with('[') && host.ends_with(']')));
@@ -177,7 +180,27 @@ pub(crate) fn uri(endpoint: &str) -> Result<Endpoint, Error> {
     if port.is_none() || address.contains(['/', '@', '?', '#', ' ']) {
         return Err(wrong("has no host, or no port, or more than that"));
     }
-    Endpoint::from_shared(format!("http://{address}")).map_err(|error| wrong(&format!("is no address ({error})")))
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+        .map_err(|error| wrong(&format!("is no address ({error})")))?;
+    let Some(tls) = tls else {
+        return Ok(endpoint);
+    };
+    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca));
+    if let Some(Identity { cert, key }) = &tls.identity {
+        config = config.identity(tonic::transport::Identity::from_pem(cert, key));
+    }
+    endpoint.tls_config(config).map_err(|error| {
+        Error::settings(format!(
+            "TLS cannot be spoken with these certificates: {}",
+            told(&error)
+        ))
+    })
+}
+
+/// An error with its causes: the library's own says where it was, not what.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
 
 #[cfg(test)]
@@ -193,7 +216,7 @@ mod tests {
             "http://db1:7000",
             "http://db1:7000/",
         ] {
-            assert!(uri(good).is_ok(), "{good}");
+            assert!(uri(good, None).is_ok(), "{good}");
         }
         for bad in [
             "",
@@ -207,8 +230,15 @@ mod tests {
             "db1:7000/x",
             "ftp://db1:1",
         ] {
-            assert!(uri(bad).is_err(), "{bad}");
+            assert!(uri(bad, None).is_err(), "{bad}");
         }
-        assert!(uri("https://db1:7000").unwrap_err().message().contains("TLS"));
+        let secure = uri("https://db1:7000", None).unwrap_err();
+        assert!(secure.message().contains("no authority"), "{secure}");
+        let tls = Tls {
+            ca: String::new(),
+            identity: None,
+        };
+        let plain = uri("http://db1:7000", Some(&tls)).unwrap_err();
+        assert!(plain.message().contains("no TLS"), "{plain}");
     }
 }

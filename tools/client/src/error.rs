@@ -3,6 +3,7 @@
 //! | the node answers | [`Kind`] | retried by the client |
 //! |---|---|---|
 //! | no connection can be opened | `Unreachable` | yes, at the next endpoint |
+//! | TLS cannot be agreed on | `Tls` | no |
 //! | the connection broke, or the node is stopping | `Broken` | what may be repeated |
 //! | `UNAVAILABLE`, `RESOURCE_EXHAUSTED` with `RetryInfo` | `Busy` | yes, nothing has happened |
 //! | `ABORTED` | `Busy` | what may be repeated |
@@ -31,6 +32,8 @@ use crate::Context;
 pub enum Kind {
     /// No endpoint could be connected to: nothing was sent.
     Unreachable,
+    /// The two ends cannot agree on TLS, or on whether to speak it: nothing was carried out.
+    Tls,
     /// The connection broke, or the node stopped, before there was an answer.
     Broken,
     /// The node cannot now, but can later: nothing has happened.
@@ -163,6 +166,7 @@ impl Error {
             Kind::NotAllowed => "no call can do this",
             Kind::Unsupported => "use a newer continuumd",
             Kind::Internal => "look into the node's log, and report this with what it says",
+            Kind::Tls => "check the authority and the certificate given, and whether the node speaks TLS",
             Kind::Settings => "correct the settings",
         }
     }
@@ -293,6 +297,9 @@ impl From<&rpc::Status> for Error {
 
 /// The table at the head of this file.
 fn kind(status: &Status, retry_info: bool, reason: &str) -> Kind {
+    if unlike(status).is_some() {
+        return Kind::Tls;
+    }
     if has_source::<ConnectError>(status) {
         return Kind::Unreachable;
     }
@@ -340,9 +347,34 @@ fn sources(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 's
     std::iter::successors(status.source(), |error| (**error).source())
 }
 
+/// Why the two ends do not understand each other. Known by the words of the libraries: on its way through h2 the error loses
+/// its type.
+fn unlike(status: &Status) -> Option<&'static str> {
+    let cause = sources(status).last()?.to_string();
+    let says = |words: &str| cause.contains(words);
+    // Those that only a handshake ends with.
+    let alerts = [
+        "Certificate",
+        "UnknownCA",
+        "DecryptError",
+        "HandshakeFailure",
+        "ProtocolVersion",
+    ];
+    if says("received fatal alert") && alerts.into_iter().any(says) {
+        Some("the node asks for a certificate of its authority")
+    } else if says("invalid peer certificate") {
+        Some("the node's certificate is not for this address, or not of the authority given")
+    } else if says("frame with invalid size") || says("received corrupt message of type InvalidContentType") {
+        Some("one end speaks TLS and the other does not")
+    } else {
+        None
+    }
+}
+
 /// What the node said; of what the transport made, the innermost cause, which is the one that people know.
 fn message(status: &Status) -> String {
     match sources(status).last() {
+        Some(cause) if let Some(unlike) = unlike(status) => format!("{unlike} ({cause})"),
         Some(cause) if has_source::<ConnectError>(status) => format!("cannot connect: {cause}"),
         Some(cause) => format!("the connection broke: {cause}"),
         None => status.message().to_owned(),

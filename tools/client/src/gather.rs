@@ -31,6 +31,8 @@ impl Connector {
     pub(crate) fn new() -> Connector {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
+        // TLS is spoken above it.
+        tcp.enforce_http(false);
         Connector(tcp)
     }
 }

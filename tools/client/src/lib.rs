@@ -139,7 +139,7 @@ pub use error::{Changed, Error, Kind, Violation};
 pub use namespace::{Namespace, Page, PageToken, Selection};
 pub use namespaces::{NamespaceInfo, Namespaces, Strategy};
 pub use pages::{Concepts, Pages, Scan, Source, StateExport, States};
-pub use settings::Settings;
+pub use settings::{Identity, Settings, Tls};
 pub use tonic::Code;
 pub use watch::{Event, Resync, Watch};
 

@@ -1,6 +1,6 @@
 //! Where the nodes are, and the numbers that bound every call.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::error::Error;
 
@@ -23,9 +23,11 @@ const UNACKNOWLEDGED_MAX: usize = 1_024;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The nodes' gRPC addresses, `HOST:PORT` or `http://HOST:PORT`. The first is asked until it cannot be reached, then the
+    /// The nodes' gRPC addresses, `HOST:PORT`; also `http://HOST:PORT` without TLS and `https://HOST:PORT` with it. The first is asked until it cannot be reached, then the
     /// next, round and round.
     pub endpoints: Vec<String>,
+    /// How TLS is spoken with them; without, connections are plain.
+    pub tls: Option<Tls>,
     /// Time for one call as a whole, every retry and wait included. The node is told what is left of it. Of a stream: the time
     /// until it has begun.
     pub call_timeout: Duration,
@@ -53,10 +55,46 @@ pub struct Settings {
     pub silence_max: Duration,
 }
 
+/// Whom to believe, and what to show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The authority that signed the nodes' certificates, PEM.
+    pub ca: String,
+    /// What is shown to nodes that ask for a certificate.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate chain, PEM.
+    pub cert: String,
+    /// The private key, PEM.
+    pub key: String,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let identity = self.identity.as_ref().map(|_| "…");
+        formatter
+            .debug_struct("Tls")
+            .field("identity", &identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Identity {
+    /// Never the key.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
             endpoints: vec!["127.0.0.1:7000".to_owned()],
+            tls: None,
             call_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             keepalive_interval: Duration::from_secs(10),
@@ -125,7 +163,7 @@ impl Settings {
             ));
         }
         self.endpoints.iter().try_for_each(|endpoint| {
-            crate::connection::uri(endpoint)?;
+            crate::connection::uri(endpoint, self.tls.as_ref())?;
             Ok(())
         })
     }

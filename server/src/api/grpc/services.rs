@@ -40,7 +40,7 @@ impl Services {
 /// A call in the hands of who serves it.
 enum Answering {
     Concepts(<ConceptsServer<concepts::Service> as Service<Request<Body>>>::Future),
-    Others(<Router as Service<Request<Body>>>::Future),
+    Others(Box<<Router as Service<Request<Body>>>::Future>),
 }
 
 impl Answering {
@@ -75,7 +75,7 @@ impl Service<Request<Body>> for Services {
         let answer = if is_of_concepts(request.uri().path()) {
             Answering::Concepts(self.concepts.call(request))
         } else {
-            Answering::Others(self.others.call(request))
+            Answering::Others(Box::new(self.others.call(request)))
         };
         Box::pin(async move {
             let response = deadline::keep(limit, answer.answer()).await;

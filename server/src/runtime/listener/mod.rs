@@ -1,7 +1,7 @@
 //! The accept loop: sockets in, HTTP/1.1 and h2c conversations with a router out, and no way to hold one open for free.
 //!
 //! ```text
-//!  accept ─► room? (total, per address) ─► Wire ─► hyper (1.1 or h2, by preface) ─► Router
+//!  accept ─► room? (total, per address) ─► TLS, if any ─► Wire ─► hyper (1.1 or h2, by preface) ─► Router
 //!              │ no: closed at once          │ reads  : head and idle time-outs, by Phase
 //!              ▼                             │ writes : stalled-reader time-out
 //!            counted                         │ writes are gathered, and go out when hyper waits: see `outgoing`
@@ -70,6 +70,7 @@ use tokio::{
     task::JoinSet,
     time,
 };
+use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use body::Arriving;
@@ -79,9 +80,12 @@ use outgoing::{Outgoing, drive};
 use phase::{Phase, Turn};
 use progress::{PIECE_BYTES, Progress};
 use streams::Streams;
-use wire::{Wire, linger};
+use wire::{Stream, Wire, linger};
 
-use super::tasks::{self, Stop};
+use super::{
+    tasks::{self, Stop},
+    tls,
+};
 
 /// What a listener allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,12 +190,26 @@ impl<S> Answers for S where
 {
 }
 
-/// Serves `router` on `listener` until `stop` resolves, then drains. `connections` shows how many there are.
+/// Where callers come in.
+pub struct Socket {
+    /// Bound.
+    pub tcp: TcpListener,
+    /// What is spoken on it; without, everything is plain.
+    pub tls: Option<tls::Server>,
+}
+
+impl From<TcpListener> for Socket {
+    fn from(tcp: TcpListener) -> Socket {
+        Socket { tcp, tls: None }
+    }
+}
+
+/// Serves `router` on `socket` until `stop` resolves, then drains. `connections` shows how many there are.
 ///
 /// # Panics
 /// When `settings` do not [validate](Settings::validate).
 pub async fn serve<S: Answers>(
-    listener: TcpListener,
+    socket: impl Into<Socket>,
     router: S,
     settings: Settings,
     unreadable: Unreadable,
@@ -201,13 +219,14 @@ pub async fn serve<S: Answers>(
     settings.validate().expect("the caller validated the settings");
     let drain = Duration::from_millis(settings.drain_ms_max);
     let (stopper, stopping) = tasks::stop();
-    let host = Arc::new(Host::new(settings, router, unreadable, connections, stopping));
+    let Socket { tcp, tls } = socket.into();
+    let host = Arc::new(Host::new(settings, router, tls, unreadable, connections, stopping));
     let mut conversations = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
-            accepted = listener.accept() => match accepted {
+            accepted = tcp.accept() => match accepted {
                 Ok((stream, peer)) => {
                     if let Some(place) = Place::take(&host, peer.ip()) {
                         conversations.spawn(converse(Arc::clone(&host), stream, peer, place));
@@ -220,7 +239,7 @@ pub async fn serve<S: Answers>(
             Some(_) = conversations.join_next(), if !conversations.is_empty() => {}
         }
     }
-    drop(listener);
+    drop(tcp);
     stopper.stop();
     let drained = async { while conversations.join_next().await.is_some() {} };
     if time::timeout(drain, drained).await.is_err() {
@@ -249,6 +268,7 @@ async fn accept_failed(error: &io::Error) {
 struct Host<S> {
     settings: Settings,
     router: S,
+    tls: Option<tls::Server>,
     unreadable: Unreadable,
     crowd: Mutex<Crowd>,
     connections: Gauge,
@@ -257,11 +277,19 @@ struct Host<S> {
 }
 
 impl<S> Host<S> {
-    fn new(settings: Settings, router: S, unreadable: Unreadable, connections: Gauge, stop: Stop) -> Host<S> {
+    fn new(
+        settings: Settings,
+        router: S,
+        tls: Option<tls::Server>,
+        unreadable: Unreadable,
+        connections: Gauge,
+        stop: Stop,
+    ) -> Host<S> {
         Host {
             room: Room::new(settings.answers_bytes_max),
             settings,
             router,
+            tls,
             unreadable,
             crowd: Mutex::default(),
             connections,
@@ -355,6 +383,9 @@ impl<S> Drop for Place<S> {
 async fn converse<S: Answers>(host: Arc<Host<S>>, stream: TcpStream, peer: SocketAddr, place: Place<S>) {
     // Answers are written whole; waiting to fill a packet only adds latency.
     let _best_effort = stream.set_nodelay(true);
+    let Some(stream) = secure(&host, stream, peer).await else {
+        return;
+    };
     let phase = Arc::new(Phase::new(&host.settings));
     let (wire, outgoing, remains) = Wire::new(stream, Arc::clone(&phase), &host.settings, host.unreadable);
     if let Err(error) = answer_all(&host, (wire, outgoing), phase, peer).await {
@@ -366,6 +397,24 @@ async fn converse<S: Answers>(host: Arc<Host<S>>, stream: TcpStream, peer: Socke
         () = host.stop.given() => {}
     }
     drop(place);
+}
+
+/// The caller's connection as requests come over it; `None` when no TLS could be agreed on in time.
+async fn secure<S>(host: &Host<S>, stream: TcpStream, peer: SocketAddr) -> Option<Stream> {
+    let Some(tls) = &host.tls else {
+        return Some(Stream::Plain(stream));
+    };
+    let limit = Duration::from_millis(host.settings.head_ms_max);
+    let agreed = tokio::select! {
+        agreed = time::timeout(limit, TlsAcceptor::from(tls.config()).accept(stream)) => agreed,
+        () = host.stop.given() => return None,
+    };
+    match agreed {
+        Ok(Ok(stream)) => return Some(Stream::Tls(Box::new(stream))),
+        Ok(Err(error)) => tracing::info!(%peer, %error, "connection refused: no TLS could be agreed on"),
+        Err(_) => tracing::debug!(%peer, "connection closed: its TLS handshake took too long"),
+    }
+    None
 }
 
 /// Answers requests until either side ends the conversation. The wire is closed for writing when this returns.

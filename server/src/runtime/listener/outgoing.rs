@@ -18,7 +18,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{io::AsyncWrite, net::tcp::OwnedWriteHalf, time::Instant};
+use tokio::{io::AsyncWrite, time::Instant};
 
 use super::{alarm::Alarm, phase::Phase};
 
@@ -27,12 +27,15 @@ const GATHERED_BYTES_MAX: usize = 32 * 1024;
 /// A buffer that grew beyond this is not kept: most connections are idle.
 const KEPT_BYTES_MAX: usize = 4 * 1024;
 
-/// The writing half of a connection's socket; shared by hyper, which writes, and [`drive`], which sends.
+/// Of a socket, or of the TLS over one.
+pub(super) type Half = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// The writing half of a connection; shared by hyper, which writes, and [`drive`], which sends.
 #[derive(Clone)]
 pub(super) struct Outgoing(Arc<Mutex<Writer>>);
 
 struct Writer {
-    half: OwnedWriteHalf,
+    half: Half,
     gathered: Vec<u8>,
     /// Of them, so many are sent.
     sent: usize,
@@ -43,7 +46,7 @@ struct Writer {
 
 impl Outgoing {
     /// A caller that takes no byte for `limit` breaks the connection.
-    pub(super) fn new(half: OwnedWriteHalf, phase: Arc<Phase>, limit: Duration) -> Outgoing {
+    pub(super) fn new(half: Half, phase: Arc<Phase>, limit: Duration) -> Outgoing {
         Outgoing(Arc::new(Mutex::new(Writer {
             half,
             gathered: Vec::new(),
@@ -63,6 +66,7 @@ impl Outgoing {
         }
         if bytes > GATHERED_BYTES_MAX {
             let written = Pin::new(&mut writer.half).poll_write_vectored(context, parts);
+            writer.phase.told();
             return writer.watch(written, context);
         }
         parts.iter().for_each(|part| writer.gathered.extend_from_slice(part));
@@ -90,21 +94,21 @@ impl Writer {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 more => self.sent += more,
             }
+            self.phase.told();
         }
         self.sent = 0;
         self.gathered.clear();
         self.gathered.shrink_to(KEPT_BYTES_MAX);
-        Poll::Ready(Ok(()))
+        // TLS may hold what the socket did not take.
+        let flushed = Pin::new(&mut self.half).poll_flush(context);
+        self.watch(flushed, context)
     }
 
-    /// Passes a write's progress on; an endless wait becomes an error.
-    fn watch(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
+    /// Passes progress on; an endless wait becomes an error.
+    fn watch<T>(&mut self, progress: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if progress.is_ready() {
             self.stalled.silence();
-            if let Poll::Ready(Ok(1..)) = written {
-                self.phase.told();
-            }
-            return written;
+            return progress;
         }
         let at = self.stalled.set().unwrap_or_else(|| Instant::now() + self.limit);
         if self.stalled.rings(at, context) {
@@ -152,7 +156,7 @@ mod tests {
         let caller = TcpStream::connect(listener.local_addr().expect("bound")).await;
         let (stream, _) = listener.accept().await.expect("a caller");
         let phase = Arc::new(Phase::new(&Settings::default()));
-        let half = stream.into_split().1;
+        let half = Box::new(stream.into_split().1);
         (Outgoing::new(half, phase, limit), caller.expect("accepted"))
     }
 

@@ -2,6 +2,7 @@
 
 mod frames;
 mod reading;
+mod secure;
 mod streaming;
 
 use std::{
@@ -91,11 +92,12 @@ async fn served(settings: Settings) -> Served {
     served_on(listener, settings)
 }
 
-fn served_on(listener: TcpListener, settings: Settings) -> Served {
-    let address = listener.local_addr().unwrap();
+fn served_on(socket: impl Into<Socket>, settings: Settings) -> Served {
+    let socket = socket.into();
+    let address = socket.tcp.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let refusal: Unreadable = |status| format!("{{\"status\":{status}}}");
-    let task = tokio::spawn(serve(listener, routes(), settings, refusal, Gauge::noop(), async {
+    let task = tokio::spawn(serve(socket, routes(), settings, refusal, Gauge::noop(), async {
         drop(stopped.await)
     }));
     Served { address, stop, task }
@@ -396,7 +398,7 @@ fn each_address_has_its_share_and_loopback_all_there_is() {
         ..Settings::default()
     };
     let (_stopper, stop) = tasks::stop();
-    let host = Host::new(settings, Router::new(), |_| String::new(), Gauge::noop(), stop);
+    let host = Host::new(settings, Router::new(), None, |_| String::new(), Gauge::noop(), stop);
     let host = Arc::new(host);
     let take = |address: &str| Place::take(&host, address.parse().unwrap());
     let one = take("192.0.2.1").unwrap();

@@ -11,19 +11,41 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::{TcpStream, tcp::OwnedReadHalf},
+    net::TcpStream,
     time::timeout,
 };
+use tokio_rustls::server::TlsStream;
 
 use super::{
     Settings, Unreadable,
     alarm::Alarm,
-    outgoing::Outgoing,
+    outgoing::{Half, Outgoing},
     phase::{Phase, Verdict},
 };
 
 /// What an h2 conversation begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a connection is made of.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn into_split(self) -> (Box<dyn AsyncRead + Send + Unpin>, Half) {
+        match self {
+            Stream::Plain(stream) => {
+                let (reader, writer) = stream.into_split();
+                (Box::new(reader), Box::new(writer))
+            }
+            Stream::Tls(stream) => {
+                let (reader, writer) = tokio::io::split(stream);
+                (Box::new(reader), Box::new(writer))
+            }
+        }
+    }
+}
 
 /// The reading half, which outlives hyper's hold on the connection.
 pub(super) struct Remains {
@@ -31,7 +53,7 @@ pub(super) struct Remains {
 }
 
 struct Reader {
-    half: OwnedReadHalf,
+    half: Box<dyn AsyncRead + Send + Unpin>,
     /// The caller has nothing more to say, or the socket broke.
     ended: bool,
 }
@@ -49,7 +71,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Stream,
         phase: Arc<Phase>,
         settings: &Settings,
         unreadable: Unreadable,

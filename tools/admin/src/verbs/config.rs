@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Verb;
 use crate::{
-    contexts::{self, Context, Contexts},
+    contexts::{self, Context, Contexts, TlsFiles},
     error::Failure,
     session::Session,
 };
@@ -15,6 +15,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   continuum-admin config set home --endpoint db1:7000 --endpoint db2:7000
+  continuum-admin config set work --endpoint db3:7000 --tls-ca certs/ca.pem --tls-cert certs/me.pem --tls-key certs/me-key.pem
   continuum-admin config use home
   continuum-admin config list
   continuum-admin --context home status")]
@@ -82,15 +83,18 @@ fn set(session: &Session, name: String) -> Result<(), Failure> {
             Failure::usage(format!("the context {name} needs a node at least")).next("add --endpoint HOST:PORT")
         );
     }
-    client::Settings::of(&endpoints)
-        .validate()
-        .map_err(|error| Failure::usage(error.to_string()))?;
+    let tls = session.tls_given()?.map(TlsFiles::absolute);
+    let settings = client::Settings {
+        tls: tls.as_ref().map(TlsFiles::read).transpose()?,
+        ..client::Settings::of(&endpoints)
+    };
+    settings.validate().map_err(|error| Failure::usage(error.to_string()))?;
     let mut contexts = Contexts::load()?;
     let first = contexts.current.is_none();
     if first {
         contexts.current = Some(name.clone());
     }
-    contexts.contexts.insert(name.clone(), Context { endpoints });
+    contexts.contexts.insert(name.clone(), Context { endpoints, tls });
     contexts.save()?;
     let used = if first { ", and used from now on" } else { "" };
     session.output.say(&format!("the context {name} is set{used}"));
@@ -125,11 +129,16 @@ fn list(session: &Session) -> Result<(), Failure> {
 
 fn show(session: &Session) -> Result<(), Failure> {
     let cluster = session.cluster()?;
-    let json = json!({ "endpoints": cluster.endpoints, "named_by": cluster.named_by });
+    let ca = cluster.tls.as_ref().map(|tls| &tls.ca);
+    let json = json!({ "endpoints": cluster.endpoints, "named_by": cluster.named_by, "tls_ca": ca });
     session.output.data(&json, || {
         session.output.facts(&[
             ("endpoints", cluster.endpoints.join(" ")),
             ("named by", cluster.named_by.clone()),
+            (
+                "authority",
+                ca.map_or_else(|| "none: no TLS".to_owned(), |ca| ca.display().to_string()),
+            ),
         ])
     })
 }
@@ -150,10 +159,12 @@ fn remove(session: &Session, name: &str) -> Result<(), Failure> {
 }
 
 fn one(contexts: &Contexts, name: &str) -> Value {
-    let endpoints = contexts.contexts.get(name).map(|context| context.endpoints.clone());
+    let context = contexts.contexts.get(name);
+    let tls = context.and_then(|context| context.tls.as_ref());
     json!({
         "name": name,
-        "endpoints": endpoints.unwrap_or_default(),
+        "endpoints": context.map(|context| context.endpoints.clone()).unwrap_or_default(),
+        "tls_ca": tls.map(|tls| &tls.ca),
         "current": contexts.current.as_deref() == Some(name),
     })
 }

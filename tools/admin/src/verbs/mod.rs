@@ -11,6 +11,7 @@ use clap::{ArgMatches, Args, Command};
 use crate::{error::Failure, session::Session};
 
 mod backup;
+mod cert;
 mod compact;
 mod completions;
 mod config;
@@ -47,6 +48,7 @@ pub(crate) const VERBS: &[Row] = &[
     row::<compact::Compact>(),
     row::<verify::Verify>(),
     row::<wal::Wal>(),
+    row::<cert::Cert>(),
     row::<log_level::LogLevel>(),
     row::<config::Config>(),
     row::<completions::Completions>(),
