@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod store;
 pub mod verify;
 
+mod asked;
 mod compact;
 mod follow;
 pub mod format;

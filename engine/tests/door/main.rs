@@ -15,6 +15,7 @@ mod following;
 mod node;
 mod opening;
 mod power_cut;
+mod raft;
 mod requests;
 mod rocks;
 mod space;
