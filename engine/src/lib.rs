@@ -18,6 +18,7 @@ pub mod clock;
 pub mod commit;
 pub mod crdt;
 pub mod identity;
+pub mod image;
 pub mod json;
 pub mod keyspace;
 pub mod ledger;

@@ -12,6 +12,7 @@ mod conditions;
 mod expiry;
 mod faults;
 mod following;
+mod image;
 mod node;
 mod opening;
 mod power_cut;
