@@ -18,12 +18,14 @@ pub mod clock;
 pub mod commit;
 pub mod crdt;
 pub mod identity;
+pub mod image;
 pub mod json;
 pub mod keyspace;
 pub mod ledger;
 pub mod store;
 pub mod verify;
 
+mod asked;
 mod compact;
 mod follow;
 pub mod format;

@@ -211,6 +211,8 @@ pub(crate) struct Shared {
     pub(crate) progress: Arc<Progress>,
     actors: Arc<Actors>,
     pub(crate) store: Arc<dyn Store>,
+    /// Where the log lives, asked for free space.
+    pub(crate) storage: Arc<dyn Storage>,
     identity: Identity,
     context_key: meta::ContextKey,
     disk: Arc<Mutex<Disk>>,
@@ -218,6 +220,8 @@ pub(crate) struct Shared {
     pub(crate) operation: Mutex<()>,
     /// Whether more of the log is kept than is needed.
     keeps_log: bool,
+    /// The most that one batch may leave in the log.
+    pub(crate) record_bytes_max: usize,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -252,7 +256,7 @@ impl Engine {
         let stop = Arc::new(Stop::new());
         let queue = Arc::new(Queue::new(settings.queue_bytes_max, Arc::clone(&stop)));
         let progress = Arc::new(Progress::new(log.handle(), applied));
-        let space = Space::open(storage, Arc::clone(&store), settings.marks()).map_err(wal::Error::Io)?;
+        let space = Space::open(Arc::clone(&storage), Arc::clone(&store), settings.marks()).map_err(wal::Error::Io)?;
         let disk = space.seen();
         let record = settings.log().group_bytes_max.saturating_sub(RECORD_FRAMING_BYTES);
         let merger = Merger::new(
@@ -279,19 +283,20 @@ impl Engine {
         };
         let threads = Threads::start(parts, &store)
             .map_err(|error| OpenError::Refused(format!("the engine's threads cannot be started: {error}")))?;
-        let threads = Mutex::new(Some(threads));
         let shared = Shared {
             queue,
             stop,
             progress,
             actors,
             store,
+            storage,
             identity,
             context_key,
             disk,
             operation: Mutex::default(),
             keeps_log: settings.log_keep_bytes > 0,
-            threads,
+            record_bytes_max: record,
+            threads: Mutex::new(Some(threads)),
         };
         Ok(Engine {
             shared: Arc::new(shared),

@@ -4,7 +4,7 @@
 //!  faces    api::http        api::grpc                  what callers see; no state of their own
 //!  policy   contribution (gate, limits, search)         decides what a call means
 //!           snapshots                                   what is kept for operators and backups
-//!  roads    consensus (the sequencer: a log of one)     the order of commands; ends in Engine::commit
+//!  roads    consensus (raft, this node alone)           the order of commands; ends in Engine::commit
 //!  seams    config  runtime  metrics                    time, chance, threads, sockets, settings
 //!  state    engine
 //! ```

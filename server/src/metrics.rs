@@ -110,6 +110,49 @@ pub const COMMAND_SECONDS: Metric = histogram(
     SECONDS,
     "Time from the proposal of a command to its durable answer.",
 );
+/// Raft's term.
+pub const RAFT_TERM: Metric = gauge(
+    "continuum_raft_term",
+    "Raft's present term; it rises with each election.",
+);
+/// Whether this node leads.
+pub const RAFT_LEADS: Metric = gauge(
+    "continuum_raft_leader",
+    "1 while this node leads its cluster, otherwise 0.",
+);
+/// New leaders.
+pub const RAFT_LEADER_CHANGES: Metric = counter(
+    "continuum_raft_leader_changes_total",
+    "Leaders this node has seen come, its own first one included.",
+);
+/// The last entry.
+pub const RAFT_LAST: Metric = gauge("continuum_raft_last_index", "Index of the last entry in raft's log.");
+/// The last committed entry.
+pub const RAFT_COMMITTED: Metric = gauge(
+    "continuum_raft_committed_index",
+    "Index of the last entry that a majority has and this node knows of.",
+);
+/// The last applied entry.
+pub const RAFT_APPLIED: Metric = gauge(
+    "continuum_raft_applied_index",
+    "Index of the last entry whose effects are in the ledger; behind the committed index while there is work.",
+);
+/// The last entry of the snapshot.
+pub const RAFT_SNAPSHOT: Metric = gauge(
+    "continuum_raft_snapshot_index",
+    "Index of the last entry in the latest snapshot; the log may be purged up to there.",
+);
+/// Entries in the log.
+pub const RAFT_LOG_ENTRIES: Metric = gauge(
+    "continuum_raft_log_entries",
+    "Entries in raft's log; more than the snapshot interval and what is kept behind it means that snapshots fail.",
+);
+/// From append to sync.
+pub const RAFT_APPEND_SECONDS: Metric = histogram(
+    "continuum_raft_append_duration_seconds",
+    SECONDS,
+    "Time from an append to raft's log until it is synced.",
+);
 /// HTTP requests, by route, method and status.
 pub const HTTP_REQUESTS: Metric = counter(
     "continuum_http_requests_total",
@@ -183,6 +226,15 @@ pub const ALL: &[Metric] = &[
     COMMAND_BATCH,
     COMMAND_QUEUE,
     COMMAND_SECONDS,
+    RAFT_TERM,
+    RAFT_LEADS,
+    RAFT_LEADER_CHANGES,
+    RAFT_LAST,
+    RAFT_COMMITTED,
+    RAFT_APPLIED,
+    RAFT_SNAPSHOT,
+    RAFT_LOG_ENTRIES,
+    RAFT_APPEND_SECONDS,
     HTTP_REQUESTS,
     HTTP_SECONDS,
     GRPC_REQUESTS,

@@ -358,7 +358,7 @@ fn it_lives_on_as_another_and_forgets_its_votes() {
         })
         .collect();
     engine
-        .commit(Batch::one(Mutation::Apply(votes)), Durability::Synced)
+        .commit(Batch::one(Mutation::Raft(votes)), Durability::Synced)
         .wait()
         .unwrap();
     let (actor, cluster, key) = (engine.actor(), engine.cluster(), *engine.context_key());

@@ -45,7 +45,7 @@ pub(crate) struct Progress {
     log: wal::Handle,
     applied: AtomicU64,
     applied_group: AtomicU64,
-    /// Batches whose callers have their answers.
+    /// Batches whose callers have their answers, raft's left aside.
     answered: AtomicU64,
     committed: watch::Sender<Lsn>,
 }
@@ -68,7 +68,9 @@ impl Progress {
 
     /// Answers the callers of a round, all at once.
     pub(super) fn answer(&self, completion: Completion, outcomes: Vec<Outcome>) {
-        self.answered.fetch_add(outcomes.len() as u64, Ordering::Relaxed);
+        if completion.is_counted() {
+            self.answered.fetch_add(outcomes.len() as u64, Ordering::Relaxed);
+        }
         completion.finish(outcomes);
     }
 

@@ -49,8 +49,13 @@ const FLUSH_WHEN_FULL: Duration = Duration::from_secs(5);
 /// How often a committer that must wait for the applier looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_micros(100);
 
+/// Raft's frames that found no room are tried again after this long.
+const RAFT_RETRY: Duration = Duration::from_millis(50);
+
 /// Free space is looked at this often even when nobody writes: other programs use the disk too.
 const LOOK_AT_SPACE: Duration = Duration::from_secs(1);
+
+mod rounds;
 
 /// The committer's state; [`Committer::run`] is the body of its thread.
 pub(crate) struct Committer {
@@ -83,7 +88,13 @@ pub(crate) struct Committer {
     sync_by: Option<Instant>,
     /// Number of the last group handed on to be applied.
     sent: u64,
-    /// Batches taken from the queue.
+    /// Groups in the log that are not handed on yet: another round shares their sync.
+    written: Vec<Group>,
+    /// Whether any of them must be synced first.
+    written_synced: bool,
+    /// Raft's frames found no room, and are tried again then.
+    raft_held_until: Option<Instant>,
+    /// Batches taken from the queue, raft's left aside.
     taken: u64,
     gather: Gather,
     /// The last record known to be durably in the store.
@@ -99,6 +110,8 @@ enum Written {
     Group(Merged, Lsn),
     /// Nothing was written; these are the answers.
     Refused(Vec<Outcome>),
+    /// Nothing was written, and they are raft's, which must not see an error: they wait.
+    NoRoom,
 }
 
 /// What a committer is made of.
@@ -153,6 +166,9 @@ impl Committer {
             flushing: None,
             sync_by: None,
             sent: 0,
+            written: Vec::new(),
+            written_synced: false,
+            raft_held_until: None,
             taken: 0,
             gather: Gather::default(),
             durable,
@@ -169,9 +185,12 @@ impl Committer {
         loop {
             let (taken, progress) = (self.taken, &self.progress);
             let unanswered = || usize::try_from(taken - progress.answered()).unwrap_or(usize::MAX);
-            let deadline = self.sync_by.map_or(self.look_at, |sync_by| sync_by.min(self.look_at));
-            match self.queue.take(deadline, &mut self.gather, &unanswered) {
-                Work::Round(filling) => self.commit(filling)?,
+            let others = [self.sync_by, self.raft_held_until];
+            let deadline = others.into_iter().flatten().fold(self.look_at, Instant::min);
+            self.raft_held_until.take_if(|until| *until <= after(Duration::ZERO));
+            let held = self.raft_held_until.is_some();
+            match self.queue.take(deadline, held, &mut self.gather, &unanswered) {
+                Work::Round(filling, company) => self.commit(filling, company)?,
                 Work::Late => self.sync_if_late()?,
                 Work::Flushed(flushed) => self.retire(flushed)?,
                 Work::SyncFirst(entry) => self.let_in(entry)?,
@@ -183,70 +202,8 @@ impl Committer {
         Ok(self.log)
     }
 
-    /// Carries out a round: one group, or more when its batches turn out larger than they looked.
-    fn commit(&mut self, filling: Filling) -> Result<(), String> {
-        let Filling {
-            completion,
-            batches,
-            synced,
-            ..
-        } = filling;
-        self.taken += batches.len() as u64;
-        let mut completion = Some(completion);
-        let mut outcomes = Vec::with_capacity(batches.len());
-        let mut rest = &batches[..];
-        while !rest.is_empty() {
-            self.merger.settle(self.progress.applied_group());
-            let number = self.sent + 1;
-            let (mut merged, before) = match self.write_group(rest, number)? {
-                Written::Group(merged, before) => (merged, before),
-                Written::Refused(refused) => {
-                    rest = &rest[refused.len()..];
-                    outcomes.extend(refused);
-                    continue;
-                }
-            };
-            rest = &rest[merged.batches()..];
-            self.sync_or_schedule(synced)?;
-            outcomes.extend(merged.outcomes(before));
-            let Merged { buffer, records, .. } = merged;
-            let done = if rest.is_empty() {
-                completion.take().zip(Some(std::mem::take(&mut outcomes)))
-            } else {
-                None
-            };
-            let group = Group {
-                number,
-                buffer,
-                records,
-                last: self.log.last(),
-                done,
-            };
-            self.hand_on(group)?;
-            self.flush_if_due()?;
-        }
-        if let Some(completion) = completion {
-            // The last batches were refused, so no group carries the answers: those before it must be applied first.
-            self.drain_applier()?;
-            self.progress.answer(completion, outcomes);
-        }
-        self.flush_if_due()
-    }
-
-    /// Has the group applied: here when nothing is under way before it and nobody waits behind it.
-    fn hand_on(&mut self, group: Group) -> Result<(), String> {
-        let nothing_before = self.progress.applied_group() == self.sent;
-        self.sent = group.number;
-        if nothing_before && self.queue.is_empty() {
-            return self.applier.apply(group);
-        }
-        self.groups
-            .send(group)
-            .map_err(|_| self.fatal(&"the applier has stopped"))
-    }
-
-    /// Merges and appends as many of `batches` as fit into one group.
-    fn write_group(&mut self, batches: &[Batch], number: u64) -> Result<Written, String> {
+    /// Merges and appends as many of `batches` as fit into one group; either all or none of them are raft's.
+    fn write_group(&mut self, batches: &[Batch], number: u64, raft: bool) -> Result<Written, String> {
         let unflushed = self.to_be_flushed();
         let mut admission = if self.store_is_full {
             self.space.nothing(unflushed)
@@ -257,6 +214,12 @@ impl Committer {
         };
         if !matches!(admission, Admission::All | Admission::Nothing) && self.let_go_of_log(Keep::NOTHING)? {
             admission = self.space.admit(unflushed);
+        }
+        self.queue.tell_behind(matches!(admission, Admission::Nothing));
+        // Raft waits, unless the engine is being closed: then nothing would end the wait.
+        let raft_waits = raft && !self.queue.is_closed();
+        if raft_waits && matches!(admission, Admission::NoSpace { .. }) {
+            return Ok(Written::NoRoom);
         }
         let mut batches = batches;
         loop {
@@ -277,6 +240,7 @@ impl Committer {
                     continue;
                 }
                 (wal::Error::Full(_), Admission::OnlyDeletes { .. }) if self.space.give_up_reserve() => continue,
+                (wal::Error::Full(_), _) if raft_waits => return Ok(Written::NoRoom),
                 (
                     wal::Error::Full(_),
                     Admission::OnlyDeletes {
@@ -363,6 +327,7 @@ impl Committer {
         reason = "the committer's own thread waits for another of the engine's"
     )]
     fn drain_applier(&mut self) -> Result<(), String> {
+        self.hand_on_written()?;
         while self.progress.applied_group() < self.sent {
             if let Some(reason) = self.stop.reason() {
                 return Err(reason);
@@ -467,6 +432,7 @@ impl Committer {
                 self.flush_not_before = None;
                 self.flush_when_full_from = after(FLUSH_WHEN_FULL);
                 self.store_is_full = false;
+                self.queue.tell_behind(false);
                 self.durable = self.durable.max(durable);
                 self.let_go_of_log(self.keep())?;
                 self.look()?;

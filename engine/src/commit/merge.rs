@@ -53,6 +53,8 @@ impl Admission {
         };
         match self {
             Admission::All => Ok(()),
+            // Raft must not see an error. Those who propose to it are refused before; see the committer for a disk without any room.
+            _ if batch.is_raft() => Ok(()),
             Admission::Nothing => Err(CommitError::Busy),
             Admission::OnlyDeletes { .. } if batch.only_deletes() => Ok(()),
             Admission::OnlyDeletes {
@@ -309,6 +311,7 @@ impl Merger {
                     self.join(index, &concept_key(*namespace, key)?, state, now)?
                 }
                 Mutation::Apply(writes) => writes.iter().try_for_each(|write| self.apply(write))?,
+                Mutation::Raft(writes) => writes.iter().try_for_each(|write| self.raft(write))?,
                 Mutation::Expire { namespace, key, stamp } => {
                     read += self.expire(index, &concept_key(*namespace, key)?, *stamp, now)?;
                 }
@@ -329,14 +332,25 @@ impl Merger {
     }
 
     fn apply(&mut self, write: &Write) -> Result<(), CommitError> {
-        if matches!(
-            write.family,
-            Family::Concepts | Family::ConceptIndex | Family::Dots | Family::Meta
-        ) {
+        let name = write.family.name();
+        match write.family {
+            Family::Concepts | Family::ConceptIndex | Family::Dots | Family::Meta => Err(CommitError::Invalid(
+                format!("family {name} is written by joins only, not by whole values"),
+            )),
+            Family::RaftLog | Family::RaftState => {
+                Err(CommitError::Invalid(format!("family {name} is written by raft only")))
+            }
+            _ => {
+                record::push(write.as_change(), &mut self.buffer);
+                Ok(())
+            }
+        }
+    }
+
+    fn raft(&mut self, write: &Write) -> Result<(), CommitError> {
+        if !matches!(write.family, Family::RaftLog | Family::RaftState) {
             let name = write.family.name();
-            return Err(CommitError::Invalid(format!(
-                "family {name} is written by joins only, not by whole values"
-            )));
+            return Err(CommitError::Invalid(format!("family {name} is none of raft's own")));
         }
         record::push(write.as_change(), &mut self.buffer);
         Ok(())

@@ -1,8 +1,8 @@
 //! The single door: batches in, receipts out.
 //!
 //! ```text
-//!  callers ──commit──► queue (bounded in bytes) ──► rounds of ≤ 1 MiB
-//!                                                    │ one at a time
+//!  callers ──commit──► queue (bounded in bytes) ──► rounds of ≤ 1 MiB, raft's before all others
+//!                                                    │ one at a time, a round of raft's with one of the others
 //!   committer thread   merge (joins over state) ──► log: append, one fdatasync
 //!                                                    │ while the next round is merged and synced
 //!   applier thread     store: one batch with applied_lsn ──► watch of the LSN ──► all callers of the round at once
@@ -120,6 +120,10 @@ pub enum Mutation {
     },
     /// What `ledger::apply` decided: whole values of raft-owned families only.
     Apply(Vec<Write>),
+    /// What raft keeps for itself: whole values of the families `raft_log` and `raft_state` only. A batch with one of these is
+    /// a *frame* of raft: it goes before all that others queued, in order among its like, and what it needs of a full disk is
+    /// given to it. See [`Engine::commit`](crate::Engine::commit).
+    Raft(Vec<Write>),
     /// What this node wrote to a key, in any of its lives, and what has expired by a stamp, is taken away; so is the row of
     /// `meta` that says so ([`crate::keyspace::meta::expiry`]), which alone goes when there is nothing to be taken away.
     Expire {
@@ -169,6 +173,14 @@ impl Batch {
     pub fn only_deletes(&self) -> bool {
         self.mutations.iter().all(Mutation::only_deletes)
     }
+
+    /// Whether it is a frame of raft.
+    #[must_use]
+    pub fn is_raft(&self) -> bool {
+        self.mutations
+            .iter()
+            .any(|mutation| matches!(mutation, Mutation::Raft(_)))
+    }
 }
 
 impl Mutation {
@@ -179,7 +191,7 @@ impl Mutation {
         let bytes = match self {
             Mutation::Local { key, operation, .. } => key.len() + operation_bytes(operation),
             Mutation::Join { key, state, .. } => key.len() + state.stored_bytes(),
-            Mutation::Apply(writes) => writes
+            Mutation::Apply(writes) | Mutation::Raft(writes) => writes
                 .iter()
                 .map(|write| write.key.len() + write.value.as_ref().map_or(0, Vec::len) + Mutation::OVERHEAD_BYTES)
                 .sum(),
@@ -200,7 +212,7 @@ impl Mutation {
                 ..
             } => add.is_empty(),
             Mutation::Expire { .. } | Mutation::Forget { .. } => true,
-            Mutation::Local { .. } | Mutation::Join { .. } | Mutation::Apply(_) => false,
+            Mutation::Local { .. } | Mutation::Join { .. } | Mutation::Apply(_) | Mutation::Raft(_) => false,
         }
     }
 }
@@ -214,6 +226,9 @@ fn operation_bytes(operation: &crdt::Operation) -> usize {
 }
 
 /// When a batch is acknowledged.
+///
+/// Frames of raft keep their order among those of the same durability. One that asks for no sync may go before one that does:
+/// it rests on nothing but what is synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// After the sync that covers it.

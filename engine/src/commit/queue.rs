@@ -1,10 +1,18 @@
 //! What waits for the committer: rounds being filled, bounded in bytes, and orders of the engine itself.
+//!
+//! ```text
+//!  raft's   not synced │ synced, in order     taken first; a synced one takes the next of the others along: one sync for both
+//!  others   in the order they came
+//! ```
+//!
+//! Raft's frames are never refused for want of room: whoever hands raft something asks [`Queue::admits`] before. Their number is
+//! bounded by those who propose.
 
 use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -15,7 +23,7 @@ use super::{
     BATCH_BYTES_MAX, Batch, CommitError, Durability, GROUP_BYTES_MAX, Pending,
     flusher::Flushed,
     gather::Gather,
-    round::{Completion, Round},
+    round::{Completion, Outcome, Round},
     stop::Stop,
     sync_first::Entry,
 };
@@ -26,12 +34,17 @@ pub(super) struct Filling {
     pub(super) batches: Vec<Batch>,
     /// Whether any of them asked to be synced.
     pub(super) synced: bool,
+    /// Whether they are raft's.
+    pub(super) raft: bool,
+    /// What became of the first of them, while the others wait for room.
+    pub(super) outcomes: Vec<Outcome>,
     bytes: usize,
 }
 
 /// What the committer shall do next.
 pub(super) enum Work {
-    Round(Filling),
+    /// A round, and one to be synced with it.
+    Round(Filling, Option<Filling>),
     /// The flusher has come to an end.
     Flushed(Flushed),
     /// Somebody wants everything synced before it is applied.
@@ -50,13 +63,18 @@ pub(crate) struct Queue {
     stop: Arc<Stop>,
     /// How many want everything synced before it is applied.
     sync_first: AtomicUsize,
+    /// Whether flushes are so far behind that only raft's frames are written.
+    behind: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
+    /// Raft's: those that ask for no sync before the others.
+    raft: VecDeque<Filling>,
+    raft_bytes: usize,
     rounds: VecDeque<Filling>,
     bytes: usize,
-    /// Batches waiting, in all rounds.
+    /// Batches waiting, in all rounds but raft's.
     batches: usize,
     /// The committer sleeps until so many batches wait.
     wake_at: usize,
@@ -76,6 +94,7 @@ impl Queue {
             bytes_max,
             stop,
             sync_first: AtomicUsize::new(0),
+            behind: AtomicBool::new(false),
         }
     }
 
@@ -91,6 +110,14 @@ impl Queue {
         if let Some(reason) = &state.closed {
             return Pending::refused(CommitError::Stopped(reason.clone()));
         }
+        let synced = durability == Durability::Synced;
+        if batch.is_raft() {
+            state.raft_bytes += bytes;
+            let pending = state.raft_round(synced, &self.stop).push(batch, bytes);
+            drop(state);
+            self.arrived.notify_one();
+            return pending;
+        }
         if let Some(refusal) = &state.refusal {
             return Pending::refused(refusal.clone());
         }
@@ -99,24 +126,15 @@ impl Queue {
         }
         state.bytes += bytes;
         state.batches += 1;
-        let synced = durability == Durability::Synced;
         let fits = |last: &Filling| last.bytes + bytes <= GROUP_BYTES_MAX && (last.synced || !synced);
         if !state.rounds.back().is_some_and(fits) {
-            let completion = Completion::new(Round::new(Arc::clone(&self.stop)));
-            state.rounds.push_back(Filling {
-                completion,
-                batches: Vec::new(),
-                synced,
-                bytes: 0,
-            });
+            state.rounds.push_back(Filling::new(synced, false, &self.stop));
         }
         let last = state
             .rounds
             .back_mut()
             .expect("a round was just made when there was none");
-        last.bytes += bytes;
-        last.batches.push(batch);
-        let pending = Pending::queued(Arc::clone(last.completion.round()), last.batches.len() - 1);
+        let pending = last.push(batch, bytes);
         // A second round means that the first is full: it will not grow any more.
         let wake = state.batches >= state.wake_at || state.rounds.len() > 1;
         drop(state);
@@ -127,8 +145,14 @@ impl Queue {
     }
 
     /// Waits for work, no longer than to `deadline`; a round may wait for company, as `gather` decides. `unanswered` tells
-    /// how many batches are on their way now.
-    pub(super) fn take(&self, deadline: Instant, gather: &mut Gather, unanswered: &dyn Fn() -> usize) -> Work {
+    /// how many batches are on their way now. While raft's frames are `held` they stay where they are.
+    pub(super) fn take(
+        &self,
+        deadline: Instant,
+        held: bool,
+        gather: &mut Gather,
+        unanswered: &dyn Fn() -> usize,
+    ) -> Work {
         let mut state = self.state.lock();
         loop {
             if let Some(flushed) = state.flushed.take() {
@@ -137,12 +161,18 @@ impl Queue {
             if let Some(entry) = state.entries.pop_front() {
                 return Work::SyncFirst(entry);
             }
+            let held = held && state.closed.is_none();
+            if !held && let Some(round) = state.take_raft() {
+                let company = if round.synced { state.take_other() } else { None };
+                return Work::Round(round, company);
+            }
             if !state.rounds.is_empty() {
-                self.gather(&mut state, gather, deadline, unanswered);
-                if let Some(round) = state.rounds.pop_front() {
-                    state.bytes -= round.bytes;
-                    state.batches -= round.batches.len();
-                    return Work::Round(round);
+                self.gather(&mut state, held, gather, deadline, unanswered);
+                if !held && !state.raft.is_empty() {
+                    continue;
+                }
+                if let Some(round) = state.take_other() {
+                    return Work::Round(round, None);
                 }
             }
             if state.closed.is_some() {
@@ -159,12 +189,13 @@ impl Queue {
     fn gather(
         &self,
         state: &mut MutexGuard<'_, State>,
+        held: bool,
         gather: &mut Gather,
         deadline: Instant,
         unanswered: &dyn Fn() -> usize,
     ) {
         let may_grow = |state: &State| {
-            let is_asked_for = state.flushed.is_some() || !state.entries.is_empty();
+            let is_asked_for = state.flushed.is_some() || !state.entries.is_empty() || !held && !state.raft.is_empty();
             state.rounds.len() == 1 && state.rounds[0].synced && state.closed.is_none() && !is_asked_for
         };
         if !may_grow(state) {
@@ -182,9 +213,41 @@ impl Queue {
         gather.waited(state.batches, in_vain);
     }
 
-    /// Whether a batch waits.
+    /// Whether no batch waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.state.lock().batches == 0
+        let state = self.state.lock();
+        state.batches == 0 && state.raft.is_empty()
+    }
+
+    /// Puts a round of raft's back for which there was no room: before all others of its kind.
+    pub(super) fn put_back(&self, filling: Filling) {
+        let mut state = self.state.lock();
+        state.raft_bytes += filling.bytes;
+        let place = state
+            .raft
+            .iter()
+            .take_while(|before| !before.synced && filling.synced)
+            .count();
+        state.raft.insert(place, filling);
+    }
+
+    /// Whether a write that adds something would be taken now, as far as that can be told.
+    ///
+    /// # Errors
+    /// What it would be answered.
+    pub(crate) fn admits(&self) -> Result<(), CommitError> {
+        let state = self.state.lock();
+        match (&state.closed, &state.refusal) {
+            (Some(reason), _) => Err(CommitError::Stopped(reason.clone())),
+            (None, Some(refusal)) => Err(refusal.clone()),
+            (None, None) if self.behind.load(Ordering::Acquire) => Err(CommitError::Busy),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Says whether flushes are far behind.
+    pub(super) fn tell_behind(&self, behind: bool) {
+        self.behind.store(behind, Ordering::Release);
     }
 
     /// Hands the committer what the flusher did.
@@ -250,8 +313,10 @@ impl Queue {
             let mut state = self.state.lock();
             state.closed = self.stop.reason();
             state.bytes = 0;
+            state.raft_bytes = 0;
             state.batches = 0;
-            (std::mem::take(&mut state.rounds), std::mem::take(&mut state.entries))
+            let rounds = (std::mem::take(&mut state.raft), std::mem::take(&mut state.rounds));
+            (rounds, std::mem::take(&mut state.entries))
         };
         drop(waiting);
         self.arrived.notify_one();
@@ -259,7 +324,62 @@ impl Queue {
 
     /// Bytes waiting.
     pub(crate) fn bytes(&self) -> usize {
-        self.state.lock().bytes
+        let state = self.state.lock();
+        state.bytes + state.raft_bytes
+    }
+}
+
+impl Filling {
+    fn new(synced: bool, raft: bool, stop: &Arc<Stop>) -> Filling {
+        Filling {
+            completion: Completion::new(Round::new(Arc::clone(stop)), !raft),
+            batches: Vec::new(),
+            synced,
+            raft,
+            outcomes: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn push(&mut self, batch: Batch, bytes: usize) -> Pending {
+        self.bytes += bytes;
+        self.batches.push(batch);
+        Pending::queued(Arc::clone(self.completion.round()), self.batches.len() - 1)
+    }
+}
+
+impl State {
+    /// Where the next frame of raft's goes.
+    fn raft_round(&mut self, synced: bool, stop: &Arc<Stop>) -> &mut Filling {
+        // One that was put back is not to grow: part of it may be written already.
+        let fits =
+            |round: &Filling| round.synced == synced && round.bytes < GROUP_BYTES_MAX && round.outcomes.is_empty();
+        let end = if synced {
+            self.raft.len()
+        } else {
+            self.raft.iter().take_while(|round| !round.synced).count()
+        };
+        let place = match end.checked_sub(1) {
+            Some(last) if fits(&self.raft[last]) => last,
+            _ => {
+                self.raft.insert(end, Filling::new(synced, true, stop));
+                end
+            }
+        };
+        &mut self.raft[place]
+    }
+
+    fn take_raft(&mut self) -> Option<Filling> {
+        let round = self.raft.pop_front()?;
+        self.raft_bytes -= round.bytes;
+        Some(round)
+    }
+
+    fn take_other(&mut self) -> Option<Filling> {
+        let round = self.rounds.pop_front()?;
+        self.bytes -= round.bytes;
+        self.batches -= round.batches.len();
+        Some(round)
     }
 }
 

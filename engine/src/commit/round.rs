@@ -55,25 +55,33 @@ impl Round {
 }
 
 /// The engine's side of a round: dropped unfinished, as a panic or a stop does, it tells all callers so.
-pub(super) struct Completion(Arc<Round>);
+pub(super) struct Completion {
+    round: Arc<Round>,
+    /// Whether its callers are among those that may come back with the next batch: raft's are not.
+    counted: bool,
+}
 
 impl Completion {
-    pub(super) fn new(round: Arc<Round>) -> Completion {
-        Completion(round)
+    pub(super) fn new(round: Arc<Round>, counted: bool) -> Completion {
+        Completion { round, counted }
     }
 
     pub(super) fn round(&self) -> &Arc<Round> {
-        &self.0
+        &self.round
+    }
+
+    pub(super) fn is_counted(&self) -> bool {
+        self.counted
     }
 
     pub(super) fn finish(self, outcomes: Vec<Outcome>) {
-        self.0.finish(Some(outcomes));
+        self.round.finish(Some(outcomes));
     }
 }
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        self.0.finish(None);
+        self.round.finish(None);
     }
 }
 

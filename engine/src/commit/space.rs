@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  free > needed       everything is written     needed = hard mark + flush + compaction + the reserve, while given up
-//!  free ≤ needed       only deletes; the store compacts eagerly, so that what they leave is given back
+//!  free ≤ needed       only deletes and raft's frames; the store compacts eagerly, so that what they leave is given back
 //!  free < flush + compaction     no compaction is begun
-//!  free + reserve < flush        nothing is written, no flush is begun: it would end in an error of the store
+//!  free + reserve < flush        nothing is written, no flush is begun: it would end in an error of the store; raft's frames wait
 //!  room again          the flush is made up for, compactions go on, the reserve is taken up, everything is written;
 //!                      no command is needed
 //! ```
@@ -106,6 +106,10 @@ impl Space {
         };
         let needed_bytes = self.needed(unflushed);
         self.report(free_bytes, needed_bytes);
+        {
+            let mut seen = self.seen.lock();
+            (seen.free_bytes, seen.needed_bytes) = (free_bytes, needed_bytes);
+        }
         if free_bytes > needed_bytes {
             if !self.has_reserve {
                 self.take_up_reserve();

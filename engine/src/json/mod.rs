@@ -37,7 +37,7 @@ pub use parse::{DEPTH_MAX, Located, PLACE_STEPS_MAX, ParseError, Position, parse
 pub use text::{Text, Texts, fold, fold_into, texts};
 
 /// SHA-256 of the canonical JSON of an anonymised concept. Shown and parsed as 64 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct ContentHash(pub [u8; 32]);
 
 impl ContentHash {

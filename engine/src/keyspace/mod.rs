@@ -9,6 +9,8 @@
 //!  ledger          … account → balances, tier, rings                                               ledger
 //!  requests        … caller ‖ idempotency key → outcome                                            requests
 //!  registry        … namespaces, members                                                           registry
+//!  raft_log        index (u64 BE)                          term, leader, payload                   raft_log
+//!  raft_state      … vote, purged, applied, snapshot                                               raft_state
 //!  audit           … sequence → hash-chained record                                                audit
 //!  meta            name → one record each                                                          meta
 //! ```
@@ -25,6 +27,8 @@ pub mod dots;
 pub mod ledger;
 pub mod meta;
 pub mod pool;
+pub mod raft_log;
+pub mod raft_state;
 pub mod registry;
 pub mod requests;
 pub mod row;

@@ -7,9 +7,9 @@ use std::fmt::{self, Debug};
 use super::{
     audit,
     codec::{self, Record, Undecodable},
-    concept_index, concepts, dots, ledger, meta, pool, registry, requests,
+    concept_index, concepts, dots, ledger, meta, pool, raft_log, raft_state, registry, requests,
 };
-use crate::store::Family;
+use crate::{ledger::Proposal, store::Family};
 
 /// The longest part of a value that [`show`] gives, in characters.
 const SHOWN_MAX: usize = 2_000;
@@ -46,6 +46,7 @@ pub fn name(family: Family, key: &[u8]) -> String {
         Family::ConceptIndex => concept_index::split(key).and_then(|(_, key)| concept(key)),
         Family::Dots => dots::split(key).map(|(actor, counter)| format!("actor {actor}, counter {counter}")),
         Family::Meta => Some(text(key)),
+        Family::RaftLog => raft_log::index(key).map(|index| format!("entry {index}")),
         _ => key
             .split_first()
             .map(|(kind, rest)| format!("kind {kind}, {}", text(rest))),
@@ -121,10 +122,19 @@ fn decode(family: Family, key: &[u8], value: &[u8]) -> Result<Row, String> {
             _ => Err(stray(family)),
         },
         Family::Meta => meta_row(key, value),
-        // Nothing here writes them yet, and what raft keeps is opaque to the engine.
-        Family::Consensus | Family::RaftLog | Family::RaftState => {
-            Ok(Box::new(Plain(format!("{} bytes", value.len()))))
-        }
+        Family::RaftLog if raft_log::index(key).is_none() => Err(stray(family)),
+        Family::RaftLog => record::<raft_log::Stored<Vec<Proposal>>>(value),
+        Family::RaftState => match key {
+            [raft_state::VOTE] => record::<raft_state::Vote>(value),
+            [raft_state::PURGED] => record::<raft_state::Purged>(value),
+            [raft_state::APPLIED] => record::<raft_state::Applied>(value),
+            [raft_state::SNAPSHOT] => record::<raft_state::Snapshot>(value),
+            [raft_state::INSTALLING] => record::<raft_state::Installing>(value),
+            [raft_state::VOTER] => record::<raft_state::Voter>(value),
+            _ => Err(stray(family)),
+        },
+        // Nothing here writes them yet.
+        Family::Consensus => Ok(Box::new(Plain(format!("{} bytes", value.len())))),
     }
 }
 
@@ -200,6 +210,14 @@ mod tests {
         assert_eq!(name(Family::Concepts, &[0, 0, 0, 1, 255, 0]), "namespace 1, key 0xff00");
         assert_eq!(name(Family::Dots, &dots::key(3, 7)), "actor 3, counter 7");
         assert_eq!(name(Family::Ledger, &ledger::account("né")), "kind 1, \"né\"");
+        assert_eq!(name(Family::RaftLog, &raft_log::key(258)), "entry 258");
+        let vote = raft_state::put(&raft_state::Vote {
+            term: 2,
+            node: 7,
+            committed: false,
+        });
+        let shown = show(vote.family, &vote.key, &vote.value.unwrap());
+        assert_eq!(shown, "Vote { term: 2, node: 7, committed: false }");
         let applied = meta::encode_applied(wal::Lsn(300));
         assert_eq!(show(Family::Meta, meta::APPLIED_LSN, &applied), "Applied(300)");
         let secret = codec::encode(&meta::ContextKey([7; 32]));
@@ -230,6 +248,8 @@ mod tests {
             Family::Requests,
             Family::Registry,
             Family::Audit,
+            Family::RaftLog,
+            Family::RaftState,
             Family::Meta,
         ] {
             assert!(check(family, &[99], &[1, 0]).is_err(), "{}", family.name());

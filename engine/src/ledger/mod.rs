@@ -36,6 +36,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -65,8 +66,16 @@ pub const GRACE_REQUESTS: u64 = 10;
 pub const RATIO_MINIMUM: f64 = 0.1;
 
 /// A member's name: 1 to 256 bytes of UTF-8 without control characters. Data, never a path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct NodeId(String);
+
+impl TryFrom<String> for NodeId {
+    type Error = NodeIdError;
+    fn try_from(name: String) -> Result<NodeId, NodeIdError> {
+        NodeId::new(name)
+    }
+}
 
 /// Why a text is no member's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,8 +126,9 @@ impl std::fmt::Display for NodeId {
     }
 }
 
-/// A command with all that apply may not look up for itself.
-#[derive(Clone, Debug)]
+/// A command with all that apply may not look up for itself. As it and its parts are here they lie in raft's log
+/// ([`crate::keyspace::raft_log`]): fields and variants are never reordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
     /// The proposer's wall time; ledger time = max(previous, this).
     pub at: Timestamp,
@@ -129,7 +139,7 @@ pub struct Proposal {
 }
 
 /// Makes a retry safe: the first outcome is kept for 24 hours and repeated.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idempotency {
     /// Who chose the key; keys of different callers never meet. At most 256 bytes.
     pub caller: String,
@@ -140,7 +150,7 @@ pub struct Idempotency {
 }
 
 /// All that may be asked of the ledger.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Makes a member known; again with `verified` upgrades it.
     Register {
@@ -189,7 +199,7 @@ pub enum Command {
 }
 
 /// An anonymised concept and its identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolConcept {
     /// Its identity.
     pub hash: ContentHash,
@@ -213,7 +223,7 @@ impl PoolConcept {
 }
 
 /// A member as another system knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdoptedMember {
     /// Who.
     pub node: NodeId,
@@ -230,7 +240,7 @@ pub struct AdoptedMember {
 }
 
 /// A contribution as another system knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdoptedContribution {
     /// When.
     pub at: Timestamp,
@@ -239,7 +249,7 @@ pub struct AdoptedContribution {
 }
 
 /// A concept of another system's pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdoptedConcept {
     /// Anonymised, under the identity that it has here.
     pub concept: PoolConcept,

@@ -38,7 +38,12 @@ pub struct Overlay<'a> {
     /// Ordered, so that equal proposals give equal batches.
     writes: BTreeMap<Family, BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
     joins: Vec<Mutation>,
+    /// Bytes written so far, what was written over included.
+    bytes: usize,
 }
+
+/// What a row or a join takes in a batch besides its bytes.
+const ROW_BYTES: usize = 64;
 
 impl<'a> Overlay<'a> {
     /// Nothing written yet. `cluster` is the cluster's id, the same on every voter and for ever.
@@ -49,7 +54,14 @@ impl<'a> Overlay<'a> {
             author: Actor::new(cluster, 0),
             writes: BTreeMap::new(),
             joins: Vec::new(),
+            bytes: 0,
         }
+    }
+
+    /// Bytes that its batch has at most.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether nothing was decided that has to be committed: all were refused, or repeated earlier answers.
@@ -74,13 +86,13 @@ impl<'a> Overlay<'a> {
     }
 
     pub(super) fn put<T: Record>(&mut self, family: Family, key: Vec<u8>, record: &T) {
-        self.writes
-            .entry(family)
-            .or_default()
-            .insert(key, Some(codec::encode(record)));
+        let value = codec::encode(record);
+        self.bytes += key.len() + value.len() + ROW_BYTES;
+        self.writes.entry(family).or_default().insert(key, Some(value));
     }
 
     pub(super) fn delete(&mut self, family: Family, key: Vec<u8>) {
+        self.bytes += key.len() + ROW_BYTES;
         self.writes.entry(family).or_default().insert(key, None);
     }
 
@@ -96,6 +108,7 @@ impl<'a> Overlay<'a> {
             content: Content::Register(json),
         };
         let state = State::single(dot, entry);
+        self.bytes += hash.0.len() + state.stored_bytes() + ROW_BYTES;
         self.joins.push(Mutation::Join {
             namespace: NamespaceId::SHARED,
             key: hash.0.to_vec(),

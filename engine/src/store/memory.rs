@@ -128,6 +128,17 @@ impl Store for Memory {
         Ok(())
     }
 
+    fn at_one_moment(&self, read: &mut dyn FnMut(&dyn View)) {
+        let live = self.state.read().live.clone();
+        let moment = Memory {
+            state: RwLock::new(State {
+                live,
+                ..State::default()
+            }),
+        };
+        read(&moment);
+    }
+
     fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         Ok(self.state.read().durable[family.index()].get(key).cloned())
     }

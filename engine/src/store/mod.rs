@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  View   get, get_many, scan          what is written        ledger, search, reads
-//!  Store  write, flush, get_durable    how it got there       committer, flusher, recovery
+//!  Store  write, flush, get_durable, at_one_moment
+//!                                     how it got there       committer, flusher, recovery
 //!         flush_bytes, compaction_bytes, resume_bytes, compact
 //!                                     what it takes of the disk by itself, and when it may
 //!         files                       its files, where it has any
@@ -244,6 +245,8 @@ pub trait Store: View + Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be read.
     fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+    /// Hands `read` a view of one moment: writes that come meanwhile are not in it.
+    fn at_one_moment(&self, read: &mut dyn FnMut(&dyn View));
     /// Room on the disk that a flush needs after `unflushed_bytes` of changes; nothing, where there is no disk.
     fn flush_bytes(&self, _unflushed_bytes: u64) -> u64 {
         0

@@ -30,8 +30,8 @@ use std::{os::unix::fs::MetadataExt as _, path::Path};
 use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
-    DBPinnableSlice, DBWithThreadMode, FlushOptions, LogLevel, Options, ReadOptions, ReadTier, SingleThreaded,
-    WriteBatch, WriteOptions, properties,
+    DBPinnableSlice, DBRawIteratorWithThreadMode, DBWithThreadMode, FlushOptions, LogLevel, Options, ReadOptions,
+    ReadTier, SingleThreaded, SnapshotWithThreadMode, WriteBatch, WriteOptions, properties,
 };
 
 use super::{Change, Compactions, Error, Family, Files, Store, View};
@@ -310,7 +310,14 @@ fn scan(
     if let Some(to) = to {
         options.set_iterate_upper_bound(to);
     }
-    let mut iterator = database.raw_iterator_cf_opt(family, options);
+    walk(database.raw_iterator_cf_opt(family, options), from, visit)
+}
+
+fn walk(
+    mut iterator: DBRawIteratorWithThreadMode<'_, DBWithThreadMode<SingleThreaded>>,
+    from: &[u8],
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), Error> {
     iterator.seek(from);
     while let Some((key, value)) = iterator.item() {
         if !visit(key, value) {
@@ -319,6 +326,40 @@ fn scan(
         iterator.next();
     }
     iterator.status().map_err(failed)
+}
+
+/// The database as it was when the snapshot was taken.
+struct Moment<'a> {
+    rocks: &'a Rocks,
+    snapshot: SnapshotWithThreadMode<'a, DBWithThreadMode<SingleThreaded>>,
+}
+
+impl View for Moment<'_> {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let value = self
+            .snapshot
+            .get_pinned_cf(self.rocks.handle(family), key)
+            .map_err(failed)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), Error> {
+        let mut options = ReadOptions::default();
+        if let Some(to) = to {
+            options.set_iterate_upper_bound(to);
+        }
+        walk(
+            self.snapshot.raw_iterator_cf_opt(self.rocks.handle(family), options),
+            from,
+            visit,
+        )
+    }
 }
 
 impl Store for Rocks {
@@ -346,6 +387,14 @@ impl Store for Rocks {
         self.database
             .flush_cfs_opt(&handles.each_ref().map(|handle| *handle), &options)
             .map_err(failed)
+    }
+
+    fn at_one_moment(&self, read: &mut dyn FnMut(&dyn View)) {
+        let moment = Moment {
+            rocks: self,
+            snapshot: self.database.snapshot(),
+        };
+        read(&moment);
     }
 
     fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {

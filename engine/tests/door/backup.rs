@@ -160,6 +160,9 @@ impl Store for Cut {
     fn flush(&self) -> Result<(), Error> {
         self.rocks.flush()
     }
+    fn at_one_moment(&self, read: &mut dyn FnMut(&dyn View)) {
+        self.rocks.at_one_moment(read);
+    }
     fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.rocks.get_durable(family, key)
     }

@@ -214,6 +214,9 @@ impl Store for Broken {
         }
         self.inner.flush()
     }
+    fn at_one_moment(&self, read: &mut dyn FnMut(&dyn View)) {
+        self.inner.at_one_moment(read);
+    }
     fn get_durable(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.inner.get_durable(family, key)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use continuum_engine::{
+    format,
     keyspace::{codec, meta},
     store::{Change, Family, Store as _, memory::Memory},
 };
@@ -30,8 +31,11 @@ fn another_name_is_refused() {
 fn a_newer_format_is_refused() {
     let node = Node::new("a");
     drop(node.open());
-    node.store
-        .put(Family::Meta, meta::FORMAT, &codec::encode(&meta::Format(2)));
+    node.store.put(
+        Family::Meta,
+        meta::FORMAT,
+        &codec::encode(&meta::Format(format::CURRENT + 1)),
+    );
     assert!(refusal(&node).contains("start the newer build"));
 }
 

@@ -355,7 +355,9 @@ fn not_started(error: &StartError) -> Failure {
         StartError::Directory(directory::Error::Another { .. }) => EX_CONFIG,
         StartError::Directory(directory::Error::Unfinished(_)) => EX_DATAERR,
         StartError::Directory(directory::Error::Io { .. }) => EX_CANTCREAT,
-        StartError::Engine { .. } | StartError::Limits(_) | StartError::Pool(_) => EX_DATAERR,
+        StartError::Engine { .. } | StartError::Consensus(_) | StartError::Limits(_) | StartError::Pool(_) => {
+            EX_DATAERR
+        }
         StartError::Snapshots(_) => EX_CANTCREAT,
         StartError::Tls(_) => EX_CONFIG,
         StartError::Thread(_) => EX_OSERR,

@@ -27,7 +27,7 @@ pub struct Settings {
     pub tls: Tls,
     /// Finding other nodes; not yet in effect.
     pub discovery: Discovery,
-    /// Consensus timing; not yet in effect.
+    /// Consensus: timing, and how long its log grows.
     pub raft: Raft,
     /// Gossip timing; not yet in effect.
     pub gossip: Gossip,
@@ -307,13 +307,17 @@ impl Default for Discovery {
     }
 }
 
-/// Consensus timing.
+/// Consensus: timing, and how long its log grows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raft {
     /// Shortest and longest wait before an election, milliseconds.
     pub election_timeout_ms: (u64, u64),
     /// Time between heartbeats of a leader.
     pub heartbeat_interval_ms: u64,
+    /// Entries between two snapshots.
+    pub snapshot_entries: u64,
+    /// Entries kept behind a snapshot.
+    pub keep_entries: u64,
 }
 
 impl Default for Raft {
@@ -321,6 +325,8 @@ impl Default for Raft {
         Raft {
             election_timeout_ms: (150, 300),
             heartbeat_interval_ms: 50,
+            snapshot_entries: 5_000,
+            keep_entries: 1_000,
         }
     }
 }

@@ -71,7 +71,7 @@ macro_rules! row {
 
 /// The table.
 #[rustfmt::skip] // one setting reads as one entry
-pub static ROWS: [Row; 45] = [
+pub static ROWS: [Row; 47] = [
     row!("node_id", "CONTINUUM_NODE_ID", "node-id", node.id,
         "Name of this node; without it one is generated at first start and kept in the data directory",
         alias "NODE_ID"),
@@ -161,11 +161,13 @@ pub static ROWS: [Row; 45] = [
         "HOST:PORT of nodes to try first",
         alias "BOOTSTRAP_NODES", awaits "discovery"),
     row!("raft.election_timeout", "CONTINUUM_RAFT_ELECTION_TIMEOUT", "raft-election-timeout", raft.election_timeout_ms,
-        "Shortest and longest wait before an election, milliseconds",
-        awaits "consensus"),
+        "Shortest and longest wait before an election, milliseconds"),
     row!("raft.heartbeat_interval", "CONTINUUM_RAFT_HEARTBEAT_INTERVAL", "raft-heartbeat-interval", raft.heartbeat_interval_ms,
-        "Time between heartbeats of a leader, milliseconds",
-        awaits "consensus"),
+        "Time between heartbeats of a leader, milliseconds"),
+    row!("raft.snapshot_entries", "CONTINUUM_RAFT_SNAPSHOT_ENTRIES", "raft-snapshot-entries", raft.snapshot_entries,
+        "A snapshot every so many entries of the log; bounds the log and how much of it is applied again at start"),
+    row!("raft.keep_entries", "CONTINUUM_RAFT_KEEP_ENTRIES", "raft-keep-entries", raft.keep_entries,
+        "Entries of the log kept behind a snapshot, so that a member that is a little late needs no snapshot"),
     row!("gossip.fanout", "CONTINUUM_GOSSIP_FANOUT", "gossip-fanout", gossip.fanout,
         "Peers told in each round",
         awaits "gossip"),

@@ -189,6 +189,7 @@ impl Raft {
         });
         let heartbeat = self.heartbeat_interval_ms;
         at_least("raft.heartbeat_interval", heartbeat, 1, problems);
+        at_least("raft.snapshot_entries", self.snapshot_entries, 100, problems);
         require(heartbeat.saturating_mul(2) < low, problems, || {
             format!(
                 "raft.heartbeat_interval ({heartbeat} ms) must be less than half the shortest election timeout ({low} ms)"

@@ -1,24 +1,36 @@
-//! The order of commands: a log of one now, raft behind the same `propose` later.
+//! The order of commands: raft, on this node alone until there is a way to others.
 //!
 //! ```text
-//!  propose ─► room (bytes; callers wait here) ─► queue ─► sequencer thread
-//!                                                          │ takes all that wait (≤ 1 MiB, ≤ 1,024 commands)
+//!  propose ─► room (bytes; callers wait here) ─► queue ─► sequencer: all that wait (≤ 1 MiB, ≤ 1,024 commands), one entry
+//!                                                          │ at most two entries on their way; the next gathers meanwhile
 //!                                                          ▼
-//!                                        one Overlay: apply, apply, apply … in order
-//!                                                          │ their union, one batch
-//!                                                          ▼
-//!                                        Engine::commit, synced ─► every caller gets its outcome
-//!                                        (meanwhile the next batch gathers in the queue)
+//!  member   raft (openraft)     log       append ─► Engine::commit, synced with every other write of the group
+//!              │                network   nobody yet
+//!              │ committed      snapshot  a position now, bytes when somebody needs them
+//!              ▼
+//!           machine  one Overlay: apply, apply, apply … in order ─► Engine::commit, buffered, `Applied` in the same batch
+//!              └─► every caller gets its decision
 //! ```
 //!
 //! Invariants:
-//! - An outcome is told only when everything it rests on is durable, refusals included: a refusal may rest on an earlier
-//!   command of the same batch.
-//! - When a batch is not committed, none of its commands happened and each caller is told so.
-//! - A failure while deciding is not an outcome: the sequencer stops, and the process with it.
+//! - A decision is told only when its entry is durable and applied, refusals included: a refusal may rest on an earlier
+//!   command of the same entry. What a power cut takes of the effects is applied again from the log.
+//! - Raft is never refused a write. Commands are refused before they are proposed, when the disk has no room for them.
+//! - A failure while deciding or writing is not an outcome: raft stops, and the process with it.
+//! - Nothing outside of this module names openraft.
 //!
 //! It refuses to know what a command means.
 
+mod log;
+mod machine;
+mod member;
+mod network;
 mod sequencer;
+mod snapshot;
+mod types;
 
+pub use member::Settings as RaftSettings;
 pub use sequencer::{Sequencer, Settings};
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,9 @@ use crate::{
     snapshots::Snapshots,
 };
 
+/// Where snapshots from other members lie in the data directory.
+const INCOMING: &str = "incoming";
+
 impl Node {
     /// Starts a node.
     ///
@@ -46,12 +49,14 @@ impl Node {
             opened.ok_or_else(|| std::io::Error::other("opening the engine panicked"))??
         };
         health.pass(CHECK_ENGINE);
-        let sequencer = Sequencer::start(
-            engine.clone(),
-            Arc::clone(&clock),
-            sequencer_settings(settings),
-            &metrics,
-        )?;
+        let sequencer = {
+            let (engine, clock, metrics) = (engine.clone(), Arc::clone(&clock), metrics.clone());
+            let settings = sequencer_settings(settings, directory.path());
+            let started = tasks::blocking(move || Sequencer::start(engine, clock, settings, &metrics)).await;
+            started
+                .unwrap_or_else(|| Err(std::io::Error::other("starting raft panicked")))
+                .map_err(StartError::Consensus)?
+        };
         health.pass(CHECK_SEQUENCER);
         let about = about(&name, (grpc_address, http_address), &directory, &*clock);
         let rows = Rows {
@@ -218,7 +223,12 @@ impl Rows {
             metrics,
             snapshots,
         } = self;
-        metrics.sample_with(watch::numbers(engine.clone(), contribution.search().clone(), metrics));
+        metrics.sample_with(watch::numbers(
+            engine.clone(),
+            sequencer.clone(),
+            contribution.search().clone(),
+            metrics,
+        ));
         let (usage, usage_stop) = (contribution.clone(), stop.clone());
         vec![
             tasks::spawn(watch::over_life(
@@ -349,11 +359,18 @@ fn engine_settings(storage: &config::Storage) -> engine::Settings {
     }
 }
 
-fn sequencer_settings(settings: &config::Settings) -> consensus::Settings {
-    let contribution = &settings.contribution;
+fn sequencer_settings(settings: &config::Settings, directory: &std::path::Path) -> consensus::Settings {
+    let (contribution, raft) = (&settings.contribution, &settings.raft);
     consensus::Settings {
         queue_bytes_max: bytes(contribution.queue_bytes_max),
         queue_wait_max: Duration::from_millis(contribution.queue_wait_ms_max),
+        raft: consensus::RaftSettings {
+            election_timeout_ms: raft.election_timeout_ms,
+            heartbeat_interval_ms: raft.heartbeat_interval_ms,
+            snapshot_entries: raft.snapshot_entries,
+            keep_entries: raft.keep_entries,
+            incoming: Some(directory.join(INCOMING)),
+        },
     }
 }
 

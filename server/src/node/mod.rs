@@ -1,7 +1,7 @@
 //! A node put together from its rows.
 //!
 //! ```text
-//!  start:  bind both addresses ─► lock the data directory ─► engine (replay) ─► sequencer ─► limits ─► faces accept
+//!  start:  bind both addresses ─► lock the data directory ─► engine (replay) ─► raft ─► limits ─► faces accept
 //!                                                              └► search thread: rebuild, then follow
 //!  stop:   unready ─► faces drain ─► usage counts ─► sequencer ─► engine (flush) ─► unlock
 //!  fail:   engine or sequencer stopped by itself ─► not live; `failed` says why; the process must exit
@@ -87,6 +87,9 @@ pub enum StartError {
         /// Why.
         source: OpenError,
     },
+    /// Raft did not start.
+    #[error("cannot start consensus: {0}")]
+    Consensus(io::Error),
     /// The configured limits could not be put into force.
     #[error("cannot put the configured limits into force: {0}")]
     Limits(contribution::Error),

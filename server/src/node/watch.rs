@@ -122,7 +122,12 @@ pub(super) async fn over_clock(engine: Engine, clock: Arc<dyn Clock>, health: He
 }
 
 /// Reads what has no event of its own; called at each scrape.
-pub(super) fn numbers(engine: Engine, search: Search, metrics: &Metrics) -> impl Fn() + Send + Sync + 'static {
+pub(super) fn numbers(
+    engine: Engine,
+    sequencer: Sequencer,
+    search: Search,
+    metrics: &Metrics,
+) -> impl Fn() + Send + Sync + 'static {
     let committed = metrics.gauge(counts::COMMITTED, &[]);
     let queued = metrics.gauge(counts::ENGINE_QUEUE, &[]);
     let free = metrics.gauge(counts::DISK_FREE, &[]);
@@ -133,6 +138,7 @@ pub(super) fn numbers(engine: Engine, search: Search, metrics: &Metrics) -> impl
     let index_bytes = metrics.gauge(counts::SEARCH_BYTES, &[]);
     let lsns = engine.committed();
     move || {
+        sequencer.sample();
         committed.set(lsns.borrow().0 as f64);
         queued.set(engine.queued_bytes() as f64);
         let disk = engine.disk();

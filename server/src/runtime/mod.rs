@@ -53,3 +53,19 @@ pub fn build(worker_threads: u32) -> io::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
 }
+
+/// A runtime beside it, for tasks that must not wait behind requests.
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn separate(name: &str, worker_threads: usize) -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads)
+        .max_blocking_threads(SEPARATE_BLOCKING_THREADS_MAX)
+        .thread_name(name)
+        .enable_time()
+        .build()
+}
+
+/// Blocking work of a runtime beside the main one: an install now and then.
+const SEPARATE_BLOCKING_THREADS_MAX: usize = 2;

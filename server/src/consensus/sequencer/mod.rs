@@ -1,20 +1,24 @@
-//! A log of one.
+//! Waiting commands become raft's entries.
 
 use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use engine::{
-    CommitError, Durability, Engine,
+    CommitError, Engine,
     clock::Clock,
     ledger::{self, AdoptedMember, Command, Decision, Idempotency, Overlay, PoolConcept, Proposal},
 };
-use metrics::{Counter, Gauge, Histogram};
+use metrics::{Gauge, Histogram};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use super::{
+    member::{self, Member},
+    types::Proposals,
+};
 use crate::{
     metrics::{self as counts, Metrics},
     runtime::{
-        tasks,
+        self, tasks,
         time::{Stopwatch, within},
     },
 };
@@ -23,6 +27,16 @@ use crate::{
 const BATCH_COMMANDS_MAX: usize = 1_024;
 /// A batch takes no further command beyond this weight; a single heavier command is a batch of its own.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Batches on their way at once: while one is synced the next gathers.
+const IN_FLIGHT_MAX: usize = 2;
+/// A command heavier than this is tried out before raft gets it: what raft has taken must be written.
+const TRIED_BYTES: usize = 2 << 20;
+/// Room for what a command writes besides what it wrote when it was tried out.
+const TRIED_SLACK_BYTES: usize = 256 << 10;
+/// Threads of raft's own runtime, so that a busy server does not lose elections.
+const WORKER_THREADS: usize = 2;
+/// Why raft died is told a moment after its callers see that it did.
+const REASON_WAIT: Duration = Duration::from_secs(1);
 /// What a command weighs at least: itself, its answer and its account.
 const COMMAND_BYTES_MIN: usize = 1 << 10;
 /// What a concept weighs beside its text: its hash, pool entry and index rows.
@@ -33,12 +47,14 @@ const CONTRIBUTION_BYTES_MIN: usize = 128;
 const ROOM_UNIT_BYTES: usize = 1 << 10;
 
 /// The sequencer's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Weight of commands that wait; further callers wait for room.
     pub queue_bytes_max: usize,
     /// How long a caller waits for room before it is answered [`CommitError::Busy`].
     pub queue_wait_max: Duration,
+    /// Raft's own.
+    pub raft: member::Settings,
 }
 
 impl Default for Settings {
@@ -46,6 +62,7 @@ impl Default for Settings {
         Settings {
             queue_bytes_max: 64 << 20,
             queue_wait_max: Duration::from_secs(30),
+            raft: member::Settings::default(),
         }
     }
 }
@@ -55,7 +72,10 @@ impl Default for Settings {
 pub struct Sequencer(Arc<Shared>);
 
 struct Shared {
+    engine: Engine,
+    cluster: String,
     clock: Arc<dyn Clock>,
+    member: Member,
     queue: mpsc::UnboundedSender<Message>,
     /// Bounds the queue by weight; first come, first served.
     room: Arc<Semaphore>,
@@ -84,10 +104,10 @@ struct Waiting {
 }
 
 impl Sequencer {
-    /// Starts the sequencer's thread over `engine`.
+    /// Starts raft over `engine` and the sequencer's thread; returns when everything that raft has committed is applied. Blocks.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system gives no thread, or raft's log or state is not what it should be.
     pub fn start(
         engine: Engine,
         clock: Arc<dyn Clock>,
@@ -96,22 +116,35 @@ impl Sequencer {
     ) -> io::Result<Sequencer> {
         let (queue, waiting) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(None);
-        let cluster = engine.cluster().iter().map(|byte| format!("{byte:02x}")).collect();
-        let decider = Decider {
-            engine,
-            cluster,
-            queue: waiting,
-            kept: None,
-            stop,
-            commands: metrics.counter(counts::COMMANDS, &[]),
-            batch: metrics.histogram(counts::COMMAND_BATCH, &[]),
+        let runtime = runtime::separate("raft", WORKER_THREADS)?;
+        let (sender, started) = std::sync::mpsc::sync_channel(1);
+        let thread = {
+            let (engine, raft, metrics) = (engine.clone(), settings.raft, metrics.clone());
+            let stopped = stopped.clone();
+            tasks::thread("sequencer", move || {
+                let mourner = Mourner(stop.clone());
+                runtime.block_on(async {
+                    let member = match Member::start(&engine, &raft, &metrics).await {
+                        Ok(member) => member,
+                        Err(error) => return drop(sender.send(Err(error))),
+                    };
+                    let _starter_left = sender.send(Ok(member.clone()));
+                    run(member, waiting, stop, stopped).await;
+                });
+                drop(mourner);
+            })?
         };
-        let thread = tasks::thread("sequencer", move || decider.run())?;
+        let member = started
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("raft panicked at its start; its log line says where")))?;
         let room_units = u32::try_from(settings.queue_bytes_max / ROOM_UNIT_BYTES)
             .unwrap_or(u32::MAX >> 4)
             .max(1);
         Ok(Sequencer(Arc::new(Shared {
+            cluster: engine.cluster().iter().map(|byte| format!("{byte:02x}")).collect(),
+            engine,
             clock,
+            member,
             queue,
             room: Arc::new(Semaphore::new(room_units as usize)),
             room_units,
@@ -148,6 +181,11 @@ impl Sequencer {
             idempotency,
             command,
         };
+        // Raft writes what it has taken, so what could not be written is refused before.
+        shared.engine.admits()?;
+        if weight > TRIED_BYTES {
+            self.try_out(&proposal)?;
+        }
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
             proposal,
@@ -166,13 +204,33 @@ impl Sequencer {
         decision
     }
 
+    /// Whether what `proposal` writes fits into one batch.
+    fn try_out(&self, proposal: &Proposal) -> Result<(), CommitError> {
+        let Shared { engine, cluster, .. } = &*self.0;
+        let mut overlay = Overlay::new(engine.view(), cluster);
+        // A failure here is one of the store's, and will be told by whoever decides.
+        let _tried = ledger::apply(&mut overlay, proposal.clone());
+        let (bytes, bytes_max) = (overlay.bytes(), engine.batch_bytes_max() - TRIED_SLACK_BYTES);
+        if bytes <= bytes_max {
+            return Ok(());
+        }
+        Err(CommitError::Invalid(format!(
+            "a command that writes {bytes} bytes is over the maximum of {bytes_max}: give it in parts"
+        )))
+    }
+
+    /// Brings the gauges of raft up to date.
+    pub fn sample(&self) {
+        self.0.member.sample();
+    }
+
     /// Why the sequencer stopped by itself, once it has: the process must then exit and be started again.
     #[must_use]
     pub fn stopped(&self) -> watch::Receiver<Option<String>> {
         self.0.stopped.clone()
     }
 
-    /// Takes no more commands, decides those queued, and joins the thread. Blocks. Again: does nothing.
+    /// Takes no more commands, decides those queued, ends raft, and joins its threads. Blocks. Again: does nothing.
     pub fn close(&self) {
         self.0.room.close();
         let _gone = self.0.queue.send(Message::Close);
@@ -221,16 +279,87 @@ fn weight_of(command: &Command) -> usize {
     COMMAND_BYTES_MIN + contents
 }
 
-/// The thread's side.
-struct Decider {
-    engine: Engine,
-    cluster: String,
+/// The thread's side: proposes until it is told to leave.
+async fn run(
+    member: Member,
+    queue: mpsc::UnboundedReceiver<Message>,
+    stop: watch::Sender<Option<String>>,
+    stopped: watch::Receiver<Option<String>>,
+) {
+    let watcher = tasks::spawn(member.clone().watch(stop));
+    let begun = {
+        let member = member.clone();
+        tasks::spawn(async move {
+            if let Err(error) = member.begin_log_behind_a_snapshot().await {
+                tracing::warn!(%error, "raft's log still begins with its first entry; the next start sees to it");
+            }
+        })
+    };
+    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+    let mut gatherer = Gatherer { queue, kept: None };
+    loop {
+        // Whatever comes while there is no permit goes with the next batch.
+        let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
+            break;
+        };
+        let (batch, next) = gatherer.gather().await;
+        if !batch.is_empty() {
+            drop(tasks::spawn(decide(member.clone(), batch, stopped.clone(), permit)));
+        }
+        if next == Next::Leave || stopped.borrow().is_some() {
+            break;
+        }
+    }
+    // Commands still waiting are dropped with the queue, which tells their callers.
+    drop(gatherer);
+    let all = u32::try_from(IN_FLIGHT_MAX).expect("a handful");
+    let _answered = in_flight.acquire_many(all).await;
+    begun.abort();
+    member.stop().await;
+    watcher.abort();
+}
+
+/// Has a batch decided and answers its callers.
+async fn decide(
+    member: Member,
+    batch: Vec<Waiting>,
+    mut stopped: watch::Receiver<Option<String>>,
+    _permit: OwnedSemaphorePermit,
+) {
+    let (mut proposals, mut callers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+    for Waiting {
+        proposal,
+        answer,
+        _room,
+        ..
+    } in batch
+    {
+        proposals.push(proposal);
+        callers.push((answer, _room));
+    }
+    match member.propose(Proposals(proposals.into())).await {
+        Ok(decisions) => {
+            debug_assert_eq!(decisions.len(), callers.len(), "each proposal is decided");
+            for ((answer, _room), decision) in callers.into_iter().zip(decisions) {
+                let _caller_left = answer.send(Ok(decision));
+            }
+        }
+        Err(error) => {
+            let told = within(REASON_WAIT, stopped.wait_for(Option::is_some)).await;
+            let told = told.and_then(|told| told.ok().and_then(|reason| reason.clone()));
+            let reason = told.unwrap_or_else(|| error.to_string());
+            for (answer, _room) in callers {
+                let _caller_left = answer.send(Err(CommitError::Stopped(reason.clone())));
+            }
+        }
+    }
+}
+
+/// Takes commands from the queue, as many as go together.
+struct Gatherer {
     queue: mpsc::UnboundedReceiver<Message>,
     /// Taken from the queue, but too heavy for the batch under way.
     kept: Option<Waiting>,
-    stop: watch::Sender<Option<String>>,
-    commands: Counter,
-    batch: Histogram,
 }
 
 /// Whether the thread goes on.
@@ -240,29 +369,12 @@ enum Next {
     Leave,
 }
 
-impl Decider {
-    fn run(mut self) {
-        let _mourner = Mourner(self.stop.clone());
-        loop {
-            let (batch, next) = self.gather();
-            if !batch.is_empty()
-                && let Err(reason) = self.decide(batch)
-            {
-                self.stop.send_replace(Some(reason));
-                break;
-            }
-            if next == Next::Leave {
-                break;
-            }
-        }
-        // Commands still waiting are dropped with the queue, which tells their callers.
-    }
-
+impl Gatherer {
     /// Waits for a command, then takes all that wait, up to the batch's limits.
-    fn gather(&mut self) -> (Vec<Waiting>, Next) {
+    async fn gather(&mut self) -> (Vec<Waiting>, Next) {
         let first = match self.kept.take() {
             Some(kept) => kept,
-            None => match self.queue.blocking_recv() {
+            None => match self.queue.recv().await {
                 Some(Message::Decide(waiting)) => waiting,
                 Some(Message::Close) | None => return (Vec::new(), Next::Leave),
             },
@@ -284,49 +396,6 @@ impl Decider {
             }
         }
         (batch, Next::Decide)
-    }
-
-    /// Decides a batch in order, commits it, and answers. An error is the reason to stop.
-    fn decide(&self, batch: Vec<Waiting>) -> Result<(), String> {
-        let mut overlay = Overlay::new(self.engine.view(), &self.cluster);
-        let mut decided = Vec::with_capacity(batch.len());
-        let mut waiting = batch.into_iter();
-        for Waiting {
-            proposal,
-            answer,
-            _room,
-            ..
-        } in waiting.by_ref()
-        {
-            match ledger::apply(&mut overlay, proposal) {
-                Ok(decision) => decided.push((answer, decision, _room)),
-                Err(error) => {
-                    let reason = format!("the ledger cannot decide: {error}");
-                    let unanswered = decided.into_iter().map(|(answer, ..)| answer).chain([answer]);
-                    for answer in unanswered.chain(waiting.map(|waiting| waiting.answer)) {
-                        let _caller_left = answer.send(Err(CommitError::Stopped(reason.clone())));
-                    }
-                    return Err(reason);
-                }
-            }
-        }
-        self.batch.record(decided.len() as f64);
-        self.commands.increment(decided.len() as u64);
-        let committed = if overlay.is_empty() {
-            Ok(())
-        } else {
-            self.engine
-                .commit(overlay.into_batch(), Durability::Synced)
-                .wait()
-                .map(drop)
-        };
-        for (answer, decision, _room) in decided {
-            let _caller_left = answer.send(committed.clone().map(|()| decision));
-        }
-        match committed {
-            Err(CommitError::Stopped(reason)) => Err(reason),
-            Ok(()) | Err(_) => Ok(()),
-        }
     }
 }
 

@@ -99,7 +99,7 @@ async fn taken_over_again_nothing_is_written() {
         concepts_known: 1,
     };
     assert_eq!(first, expected);
-    let last = *service.0.engine.committed().borrow();
+    let before = owned(&service);
     let again = service.adopt(node("other"), members(), concepts()).await.unwrap();
     let expected = Adopted {
         members_new: 0,
@@ -108,7 +108,7 @@ async fn taken_over_again_nothing_is_written() {
         concepts_known: 3,
     };
     assert_eq!(again, expected);
-    assert_eq!(*service.0.engine.committed().borrow(), last, "no record");
+    assert_eq!(owned(&service), before, "no record");
     let standing = service.status(&node("a")).unwrap();
     assert_eq!((standing.contributed, standing.consumed), (7.0, 2.0));
     assert_eq!(found(&service, "tea").await, [(20, 2.0)]);

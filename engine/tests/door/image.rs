@@ -1,0 +1,215 @@
+//! Images: what raft owns goes over whole, and nothing else is touched.
+
+use std::{collections::BTreeMap, fs};
+
+use continuum_engine::{
+    Batch, Durability, Engine, Mutation,
+    clock::Timestamp,
+    image::{self, Applied},
+    keyspace::{
+        NamespaceId,
+        raft_state::{self, Installing, LogId, Vote},
+    },
+    ledger::{self, Command, NodeId, Overlay, PoolConcept, Proposal},
+    store::{Family, Store as _, View},
+};
+use serde_json::json;
+
+use crate::node::*;
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn rows(view: &dyn View, family: Family) -> Rows {
+    let mut rows = Rows::new();
+    view.scan(family, &[], None, &mut |key, value| {
+        rows.insert(key.to_vec(), value.to_vec());
+        true
+    })
+    .unwrap();
+    rows
+}
+
+fn owned(engine: &Engine) -> Vec<Rows> {
+    image::FAMILIES
+        .iter()
+        .map(|family| rows(engine.view(), *family))
+        .collect()
+}
+
+fn pool(engine: &Engine) -> BTreeMap<Vec<u8>, Vec<String>> {
+    let mut pool = BTreeMap::new();
+    engine
+        .concepts(NamespaceId::SHARED, b"", None, &mut |key, state| {
+            pool.insert(key.to_vec(), values(&state).into_iter().map(str::to_owned).collect());
+            true
+        })
+        .unwrap();
+    pool
+}
+
+fn applied(index: u64) -> Applied {
+    Applied {
+        last: Some(LogId {
+            term: 1,
+            leader: 1,
+            index,
+        }),
+        ..Applied::default()
+    }
+}
+
+/// Contributions `numbers`, applied as entry `index`.
+fn contribute(engine: &Engine, index: u64, numbers: std::ops::Range<u64>) {
+    let mut overlay = Overlay::new(engine.view(), "cluster");
+    for number in numbers {
+        let text = "x".repeat(300);
+        let concept = json!({ "number": number.to_string(), "text": text });
+        let command = Command::Contribute {
+            node: NodeId::new(format!("member {}", number % 700)).unwrap(),
+            concepts: vec![PoolConcept::new(concept, &continuum_engine::json::Anonymiser::default()).unwrap()],
+        };
+        let proposal = Proposal {
+            at: Timestamp(number),
+            idempotency: None,
+            command,
+        };
+        ledger::apply(&mut overlay, proposal).unwrap();
+    }
+    let mut batch = overlay.into_batch();
+    batch
+        .mutations
+        .push(Mutation::Raft(vec![raft_state::put(&applied(index))]));
+    engine.commit(batch, Durability::Buffered).wait().unwrap();
+}
+
+/// Two nodes of one cluster: the second is told that it is of the first's.
+fn twins() -> (Node, Node) {
+    let (a, b) = (Node::new("a"), Node::new("b"));
+    let cluster = a.open().cluster();
+    drop(b.open());
+    let mut identity: continuum_engine::keyspace::meta::Identity =
+        continuum_engine::keyspace::meta::read(&*b.store, b"identity")
+            .unwrap()
+            .unwrap();
+    identity.cluster = cluster;
+    let identity = continuum_engine::keyspace::codec::encode(&identity);
+    b.store.put(Family::Meta, b"identity", &identity);
+    b.store.flush().unwrap();
+    let fresh = Node {
+        log: wal::storage::Faulty::new(),
+        ..b
+    };
+    (a, fresh)
+}
+
+fn settings(mut node: Node) -> Node {
+    node.settings.segment_bytes = 8 << 20;
+    node.settings.flush_log_bytes = 4 << 20;
+    node
+}
+
+#[test]
+fn an_image_replaces_what_raft_owns_and_leaves_everything_else() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("image");
+    let (a, b) = twins();
+    let (a, b) = (settings(a).open(), settings(b).open());
+    for index in 0..5 {
+        contribute(&a, index, index * 700..(index + 1) * 700);
+    }
+    // Of another past: rows that must go, concepts that stay beside.
+    contribute(&b, 9, 100_000..100_050);
+    write(&b, put("mesh", "\"mine\""));
+    let vote = Vote {
+        term: 7,
+        node: 2,
+        committed: false,
+    };
+    write(&b, Batch::one(Mutation::Raft(vec![raft_state::put(&vote)])));
+    let (actor, key, pool_before) = (b.actor(), *b.context_key(), pool(&b));
+
+    assert_eq!(a.export_image(&path).unwrap(), applied(4));
+    assert_eq!(image::check(&path).unwrap(), applied(4));
+    assert_eq!(image::install(&b, &path).unwrap(), applied(4));
+    assert_eq!(owned(&a), owned(&b));
+    assert!(owned(&b)[1].len() > 700);
+    let mut expected = pool_before;
+    expected.extend(pool(&a));
+    assert_eq!(pool(&b), expected);
+    assert_eq!(read(&b, "mesh"), ["\"mine\""]);
+    assert_eq!(raft_state::read(b.view()).unwrap(), Some(vote));
+    assert_eq!(raft_state::read(b.view()).unwrap(), Some(applied(4)));
+    assert_eq!(raft_state::read::<Installing>(b.view()).unwrap(), None);
+    assert_eq!((b.actor(), *b.context_key()), (actor, key));
+    // Once more: nothing changes, the image of the copy is that of the original.
+    image::install(&b, &path).unwrap();
+    assert_eq!(owned(&a), owned(&b));
+}
+
+#[test]
+fn an_install_that_is_cut_short_anywhere_is_begun_again() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("image");
+    let (a, b) = twins();
+    let a = a.open();
+    contribute(&a, 3, 0..40);
+    a.export_image(&path).unwrap();
+    let expected = owned(&a);
+    let mut cut = 0;
+    let mut node = b;
+    for syncs in 0..6 {
+        let engine = node.open();
+        contribute(&engine, 1, 1_000 + syncs * 100..1_020 + syncs * 100);
+        write(&engine, put("mesh", &syncs.to_string()));
+        node.log.fail_syncs_after(syncs);
+        let installed = image::install(&engine, &path);
+        let after = node.power_cut(syncs);
+        drop(engine);
+        node = after;
+        let engine = node.open();
+        let unfinished = raft_state::read::<Installing>(engine.view()).unwrap().is_some();
+        cut += u64::from(unfinished);
+        let resumed = image::install_unfinished(&engine, place.path()).unwrap();
+        assert_eq!(resumed.is_some(), unfinished);
+        if unfinished || installed.is_ok() {
+            assert_eq!(owned(&engine), expected, "after {syncs} syncs");
+            assert_eq!(raft_state::read(engine.view()).unwrap(), Some(applied(3)));
+        }
+        assert_eq!(read(&engine, "mesh"), [syncs.to_string()]);
+        drop(engine);
+        let after = node.power_cut(syncs);
+        node = after;
+    }
+    assert!(cut > 0, "none was cut short");
+}
+
+#[test]
+fn a_damaged_or_foreign_image_changes_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let (path, damaged) = (place.path().join("image"), place.path().join("damaged"));
+    let (a, b) = twins();
+    let (a, b) = (a.open(), b.open());
+    contribute(&a, 3, 0..40);
+    contribute(&b, 1, 50..60);
+    a.export_image(&path).unwrap();
+    let before = owned(&b);
+    let bytes = fs::read(&path).unwrap();
+    for offset in (0..bytes.len()).step_by(97) {
+        let mut flipped = bytes.clone();
+        flipped[offset] ^= 1;
+        fs::write(&damaged, &flipped).unwrap();
+        let refused = image::install(&b, &damaged).unwrap_err();
+        assert!(
+            matches!(refused, image::Error::Damaged { .. }),
+            "at {offset}: {refused}"
+        );
+        fs::write(&damaged, &bytes[..offset]).unwrap();
+        assert!(image::install(&b, &damaged).is_err(), "cut to {offset}");
+    }
+    let stranger = Node::new("c");
+    let stranger = stranger.open();
+    let refused = image::install(&stranger, &path).unwrap_err();
+    assert!(matches!(refused, image::Error::Foreign { .. }), "{refused}");
+    assert_eq!(owned(&b), before);
+    assert_eq!(raft_state::read::<Installing>(b.view()).unwrap(), None);
+}

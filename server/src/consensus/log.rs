@@ -1,0 +1,329 @@
+//! Raft's log on the engine.
+//!
+//! ```text
+//!  append ─► recent (readable at once) ─► Engine::commit, a synced frame ─► acknowledger, in order ─► IOFlushed
+//!  read   ─► recent, else family raft_log from the first entry on
+//!  purge  ─► Purged row and the entries from the purge before: one frame, nobody waits
+//! ```
+//!
+//! Invariants: `IOFlushed` and a saved vote are answered after the sync that covers them. What is not in the store yet is in
+//! `recent`. The store is never searched before the first entry: there lie the remains of what was purged.
+
+use std::{
+    collections::VecDeque,
+    fmt::Debug,
+    io,
+    ops::{Bound, RangeBounds},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use engine::{
+    Batch, Durability, Engine, Mutation, Pending,
+    keyspace::{
+        raft_log,
+        raft_state::{self, Purged},
+    },
+    store::Write,
+};
+use metrics::Histogram;
+use openraft::{RaftLogReader, storage::IOFlushed};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::Stream;
+
+use super::types::{Entry, LogId, Types, Vote, entry, fatal, log_id, vote};
+use crate::{
+    metrics::{self as counts, Metrics},
+    runtime::{tasks, time::Stopwatch},
+};
+
+mod storage;
+
+/// Entries kept in memory beyond those that are not in the store yet, in bytes: those that are about to be applied or sent.
+const RECENT_BYTES_MAX: usize = 2 << 20;
+/// One frame takes no further entry beyond these bytes.
+const FRAME_BYTES_MAX: usize = 4 << 20;
+/// Entries read at once, where not all are needed at once.
+const READ_ENTRIES_MAX: u64 = 16;
+/// Entries taken away by one frame.
+const PURGE_ENTRIES_MAX: u64 = 65_536;
+
+/// The log; clones share it.
+#[derive(Clone)]
+pub(super) struct Log(Arc<Shared>);
+
+struct Shared {
+    engine: Engine,
+    state: Mutex<State>,
+    written: mpsc::UnboundedSender<Written>,
+}
+
+struct State {
+    vote: Option<Vote>,
+    purged: Option<LogId>,
+    /// Of the last entry, if there is any.
+    last: Option<LogId>,
+    /// The latest entries, and what each weighs.
+    recent: VecDeque<(Entry, usize)>,
+    recent_bytes: usize,
+    /// Entries before this index are in the store.
+    stored: u64,
+}
+
+/// A frame on its way, in the order of the frames.
+struct Written {
+    pending: Pending,
+    since: Stopwatch,
+    then: Then,
+}
+
+/// What is to be done when it is synced.
+enum Then {
+    /// Entries before this index are in the store; whoever appended them is told with the last frame.
+    Appended(u64, Option<IOFlushed<Types>>),
+    /// Whoever waits is told.
+    Tell(oneshot::Sender<io::Result<()>>),
+    Nothing,
+}
+
+impl Log {
+    /// Looks where the log begins and ends, and starts the task that acknowledges. Within raft's own runtime.
+    ///
+    /// # Errors
+    /// When the store cannot be read or is damaged.
+    pub(super) fn open(engine: Engine, metrics: &Metrics) -> io::Result<Log> {
+        let view = engine.view();
+        let purged = raft_state::read(view).map_err(fatal)?.map(|Purged(id)| log_id(id));
+        let first = purged.as_ref().map_or(0, |id| id.index + 1);
+        let last = match raft_log::last(view, first).map_err(fatal)? {
+            None => None,
+            Some(index) => {
+                let mut found = raft_log::entries(view, index, index + 1).map_err(fatal)?;
+                let last = found.pop().ok_or_else(|| fatal("raft's last entry is gone"))?;
+                Some(entry(index, last)?.log_id)
+            }
+        };
+        let state = State {
+            vote: raft_state::read(view).map_err(fatal)?.map(vote),
+            stored: last.as_ref().map_or(first, |last| last.index + 1),
+            purged,
+            last,
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+        };
+        let (written, waiting) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            engine,
+            state: Mutex::new(state),
+            written,
+        });
+        let seconds = metrics.histogram(counts::RAFT_APPEND_SECONDS, &[]);
+        drop(tasks::spawn(acknowledge(Arc::downgrade(&shared), waiting, seconds)));
+        Ok(Log(shared))
+    }
+
+    /// Sends a frame; what follows is done when it is synced.
+    fn send(&self, writes: Vec<Write>, then: Then) {
+        let pending = self
+            .0
+            .engine
+            .commit(Batch::one(Mutation::Raft(writes)), Durability::Synced);
+        let since = Stopwatch::start();
+        // The acknowledger ends after the last log is gone.
+        let _taken = self.0.written.send(Written { pending, since, then });
+    }
+
+    /// Sends a frame and waits until it is synced.
+    async fn sync(&self, writes: Vec<Write>) -> io::Result<()> {
+        let (sender, told) = oneshot::channel();
+        self.send(writes, Then::Tell(sender));
+        told.await.unwrap_or_else(|_| Err(fatal("the log is closed")))
+    }
+
+    /// Entries of `[from, to)` that are there.
+    fn read(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+        let (from, to, recent) = {
+            let state = self.0.state.lock();
+            let from = from.max(state.first());
+            let to = to.min(state.next());
+            if from >= to {
+                return Ok(Vec::new());
+            }
+            let begin = state.recent_first();
+            let place = |index: u64| usize::try_from(index.saturating_sub(begin)).unwrap_or(usize::MAX);
+            let recent = state
+                .recent
+                .range(place(from).min(state.recent.len())..place(to).min(state.recent.len()));
+            let recent: Vec<Entry> = recent.map(|(entry, _)| entry.clone()).collect();
+            (from, to.min(begin), recent)
+        };
+        if from >= to {
+            return Ok(recent);
+        }
+        let stored = raft_log::entries(self.0.engine.view(), from, to).map_err(fatal)?;
+        // Entries at the front may be purged meanwhile; those at the end are there.
+        let begin = to - stored.len() as u64;
+        let mut entries = Vec::with_capacity(stored.len() + recent.len());
+        for (index, stored) in (begin..).zip(stored) {
+            entries.push(entry(index, stored)?);
+        }
+        entries.extend(recent);
+        Ok(entries)
+    }
+}
+
+impl State {
+    /// The index of the first entry there could be.
+    fn first(&self) -> u64 {
+        self.purged.as_ref().map_or(0, |purged| purged.index + 1)
+    }
+
+    /// The index behind the last entry.
+    fn next(&self) -> u64 {
+        self.last.as_ref().map_or(self.first(), |last| last.index + 1)
+    }
+
+    /// The index from which on entries are in memory.
+    fn recent_first(&self) -> u64 {
+        self.next() - self.recent.len() as u64
+    }
+
+    fn push(&mut self, entry: Entry, bytes: usize) {
+        self.last = Some(entry.log_id);
+        self.recent_bytes += bytes;
+        self.recent.push_back((entry, bytes));
+    }
+
+    /// Forgets what is in the store, the oldest first.
+    fn shrink(&mut self) {
+        while self.recent_bytes > RECENT_BYTES_MAX && self.recent_first() < self.stored {
+            let Some((_, bytes)) = self.recent.pop_front() else {
+                return;
+            };
+            self.recent_bytes -= bytes;
+        }
+    }
+
+    /// Forgets entries from `next` on.
+    fn truncate(&mut self, next: u64, last: Option<LogId>) {
+        let keep = next.saturating_sub(self.recent_first());
+        while self.recent.len() as u64 > keep {
+            let Some((_, bytes)) = self.recent.pop_back() else {
+                break;
+            };
+            self.recent_bytes -= bytes;
+        }
+        self.last = last;
+        self.stored = self.stored.min(next);
+    }
+}
+
+/// Tells of frames that are synced, in their order, until the log is gone.
+async fn acknowledge(log: std::sync::Weak<Shared>, mut waiting: mpsc::UnboundedReceiver<Written>, seconds: Histogram) {
+    while let Some(Written { pending, since, then }) = waiting.recv().await {
+        let synced = pending.await.map(drop).map_err(fatal);
+        match then {
+            Then::Appended(next, told) => {
+                seconds.record(since.seconds());
+                if let (Ok(()), Some(log)) = (&synced, log.upgrade()) {
+                    let mut state = log.state.lock();
+                    state.stored = next.min(state.next());
+                    state.shrink();
+                }
+                if let Some(told) = told {
+                    told.io_completed(synced);
+                } else if let Err(error) = synced {
+                    tracing::error!(%error, "part of an append to raft's log was not written");
+                }
+            }
+            Then::Tell(told) => {
+                let _left = told.send(synced);
+            }
+            Then::Nothing => {
+                if let Err(error) = synced {
+                    tracing::warn!(%error, "raft's log could not be purged; the next purge makes up for it");
+                }
+            }
+        }
+    }
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn try_get_log_entries<R: RangeBounds<u64> + Clone + Debug + Send>(
+        &mut self,
+        range: R,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let (from, to) = ends(&range);
+        self.read(from, to)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.0.state.lock().vote)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end.min(start.saturating_add(READ_ENTRIES_MAX)))
+    }
+
+    async fn entries_stream<R>(&mut self, range: R) -> impl Stream<Item = Result<Entry, io::Error>> + Send
+    where
+        R: RangeBounds<u64> + Clone + Debug + Send,
+    {
+        let (next, end) = ends(&range);
+        Entries {
+            log: self.clone(),
+            next,
+            end,
+            read: VecDeque::new(),
+        }
+    }
+}
+
+fn ends(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(from) => *from,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(last) => last.saturating_add(1),
+        Bound::Excluded(to) => *to,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}
+
+/// Entries of a range, a few in memory at once.
+struct Entries {
+    log: Log,
+    next: u64,
+    end: u64,
+    read: VecDeque<Entry>,
+}
+
+impl Stream for Entries {
+    type Item = Result<Entry, io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.read.is_empty() && self.next < self.end {
+            match self
+                .log
+                .read(self.next, self.end.min(self.next.saturating_add(READ_ENTRIES_MAX)))
+            {
+                Ok(entries) => self.read = entries.into(),
+                Err(error) => {
+                    self.end = self.next;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+        let entry = self.read.pop_front();
+        match &entry {
+            Some(entry) => self.next = entry.log_id.index + 1,
+            None => self.end = self.next,
+        }
+        Poll::Ready(entry.map(Ok))
+    }
+}

@@ -1,0 +1,198 @@
+//! The state machine: committed entries, decided by the ledger.
+//!
+//! ```text
+//!  entries of one call ─► one Overlay: apply, apply, apply … in order ─► its batch + the Applied row: one frame, not synced
+//!                            (a new one beyond some bytes)                    applied ─► every proposer gets its decision
+//! ```
+//!
+//! Invariants: what is in the raft-owned families and what the Applied row says are always of one batch. An entry may come in
+//! several: the row says how many of its proposals are in. Nothing is synced here, for the log can say it all again.
+
+use std::{io, path::PathBuf};
+
+use engine::{
+    Batch, Durability, Engine, Mutation,
+    image::Applied,
+    keyspace::raft_state,
+    ledger::{self, Decision, Overlay, Proposal},
+};
+use metrics::{Counter, Histogram};
+use openraft::{
+    EntryPayload,
+    alias::SnapshotOf,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+use tokio_stream::{Stream, StreamExt as _};
+
+use super::{
+    snapshot::{self, Builder, Image},
+    types::{
+        Decisions, Entry, LogId, Proposals, SnapshotMeta, StoredMembership, Types, fatal, log_id, members_of,
+        stored_log_id, stored_membership,
+    },
+};
+use crate::metrics::{self as counts, Metrics};
+
+/// One frame takes no further proposal beyond these bytes.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Entries that are in memory at once.
+const ENTRIES_MAX: usize = 64;
+
+/// The ledger behind raft.
+pub(super) struct Machine {
+    engine: Engine,
+    cluster: String,
+    applied: Applied,
+    /// Where incoming snapshots lie.
+    incoming: Option<PathBuf>,
+    commands: Counter,
+    batch: Histogram,
+}
+
+/// An entry under way, and what came of its proposals so far.
+struct Deciding {
+    responder: Option<ApplyResponder<Types>>,
+    decisions: Vec<Decision>,
+}
+
+impl Machine {
+    /// Goes on where the database is. An install that was cut short has been made up for.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub(super) fn open(engine: Engine, incoming: Option<PathBuf>, metrics: &Metrics) -> io::Result<Machine> {
+        let cluster = engine.cluster().iter().map(|byte| format!("{byte:02x}")).collect();
+        let applied = raft_state::read(engine.view()).map_err(fatal)?.unwrap_or_default();
+        Ok(Machine {
+            engine,
+            cluster,
+            applied,
+            incoming,
+            commands: metrics.counter(counts::COMMANDS, &[]),
+            batch: metrics.histogram(counts::COMMAND_BATCH, &[]),
+        })
+    }
+
+    /// Decides entries in order. Those whose effect is applied are answered.
+    async fn decide(&mut self, entries: Vec<EntryResponder<Types>>) -> io::Result<()> {
+        let mut entries = entries.into_iter().peekable();
+        let mut under_way: Option<(Entry, Deciding)> = None;
+        while under_way.is_some() || entries.peek().is_some() {
+            let mut done = Vec::new();
+            let frame = self.frame(&mut entries, &mut under_way, &mut done)?;
+            self.engine.commit(frame, Durability::Buffered).await.map_err(fatal)?;
+            for Deciding { responder, decisions } in done {
+                if let Some(responder) = responder {
+                    responder.send(Decisions(decisions));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One frame of what is next. An entry that does not fit is left in `under_way`.
+    fn frame(
+        &mut self,
+        entries: &mut impl Iterator<Item = EntryResponder<Types>>,
+        under_way: &mut Option<(Entry, Deciding)>,
+        done: &mut Vec<Deciding>,
+    ) -> io::Result<Batch> {
+        let engine = self.engine.clone();
+        let mut overlay = Overlay::new(engine.view(), &self.cluster);
+        let mut decided = 0;
+        while overlay.bytes() < FRAME_BYTES_MAX {
+            let begun = under_way.take().or_else(|| {
+                let (entry, responder) = entries.next()?;
+                let decisions = Vec::new();
+                Some((entry, Deciding { responder, decisions }))
+            });
+            let Some((entry, mut deciding)) = begun else { break };
+            if let EntryPayload::Normal(Proposals(proposals)) = &entry.payload {
+                let rest = &proposals[(self.applied.part as usize).min(proposals.len())..];
+                let taken = self.proposals(&mut overlay, rest, &mut deciding)?;
+                decided += taken;
+                if taken < rest.len() {
+                    self.applied.part += u32::try_from(taken).map_err(fatal)?;
+                    *under_way = Some((entry, deciding));
+                    break;
+                }
+            }
+            let at = stored_log_id(&entry.log_id);
+            if let EntryPayload::Membership(members) = &entry.payload {
+                self.applied.members = stored_membership(members);
+                self.applied.members_at = Some(at);
+            }
+            self.applied.last = Some(at);
+            self.applied.part = 0;
+            done.push(deciding);
+        }
+        if decided > 0 {
+            self.batch.record(decided as f64);
+            self.commands.increment(decided as u64);
+        }
+        let mut batch = overlay.into_batch();
+        batch
+            .mutations
+            .push(Mutation::Raft(vec![raft_state::put(&self.applied)]));
+        Ok(batch)
+    }
+
+    /// Decides as many as the overlay has room for; how many.
+    fn proposals(&self, overlay: &mut Overlay<'_>, rest: &[Proposal], deciding: &mut Deciding) -> io::Result<usize> {
+        for (taken, proposal) in rest.iter().enumerate() {
+            if overlay.bytes() >= FRAME_BYTES_MAX {
+                return Ok(taken);
+            }
+            let decision = ledger::apply(overlay, proposal.clone());
+            deciding
+                .decisions
+                .push(decision.map_err(|error| fatal(format!("the ledger cannot decide: {error}")))?);
+        }
+        Ok(rest.len())
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = Image;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied.last.map(log_id), members_of(&self.applied)?))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + Send,
+    {
+        let mut waiting = Vec::new();
+        while let Some(entry) = entries.next().await {
+            waiting.push(entry?);
+            if waiting.len() >= ENTRIES_MAX {
+                self.decide(std::mem::take(&mut waiting)).await?;
+            }
+        }
+        self.decide(waiting).await
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            engine: self.engine.clone(),
+            applied: self.applied.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, image: Image) -> Result<(), io::Error> {
+        let expected = Applied {
+            last: meta.last_log_id.as_ref().map(stored_log_id),
+            members_at: meta.last_membership.log_id().as_ref().map(stored_log_id),
+            members: stored_membership(meta.last_membership.membership()),
+            part: 0,
+        };
+        self.applied = snapshot::install(self.engine.clone(), image, self.incoming.clone(), expected).await?;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, Image>>, io::Error> {
+        snapshot::current(&self.engine)
+    }
+}

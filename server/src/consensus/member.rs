@@ -1,0 +1,276 @@
+//! This node as a member of raft: started, watched, ended.
+//!
+//! ```text
+//!  start   an install cut short is made up for ─► log, machine ─► raft
+//!          no members yet: this node alone ─► leads at once ─► a blank entry applied: everything before it is, too
+//!                          ─► a snapshot, and the log begins behind it: what was here before raft is in no log
+//!  watch   its core has died ─► `stopped` says why, within 100 ms
+//! ```
+
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
+
+use engine::{
+    Batch, Durability, Engine, Mutation, image,
+    keyspace::raft_state::{self, Voter},
+};
+use metrics::{Counter, Gauge};
+use openraft::{
+    Config, Raft, ServerState, SnapshotPolicy,
+    async_runtime::watch::WatchReceiver as _,
+    errors::{ClientWriteError, RaftError},
+};
+use tokio::sync::watch;
+
+use super::{
+    log::Log,
+    machine::Machine,
+    network::Alone,
+    types::{Peer, Proposals, Types, fatal},
+};
+use crate::{
+    metrics::{self as counts, Metrics},
+    runtime::{
+        tasks,
+        time::{sleep, within},
+    },
+};
+
+/// A member alone leads and has applied what it had within this time, or there is something wrong with it.
+const READY_WITHIN: Duration = Duration::from_mins(5);
+/// A proposal that raft did not take is offered again after this long.
+const RETRY: Duration = Duration::from_millis(5);
+/// How often raft is looked at, at most.
+const LOOK: Duration = Duration::from_millis(100);
+/// Purge no fewer entries at once.
+const PURGE_ENTRIES: u64 = 1_000;
+
+/// Raft's numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Shortest and longest wait before an election.
+    pub election_timeout_ms: (u64, u64),
+    /// Time between a leader's heartbeats.
+    pub heartbeat_interval_ms: u64,
+    /// A snapshot every so many entries.
+    pub snapshot_entries: u64,
+    /// Entries kept behind a snapshot for members that are a little late.
+    pub keep_entries: u64,
+    /// Where snapshots that come from other members are kept; `None`: none are taken.
+    pub incoming: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            election_timeout_ms: (150, 300),
+            heartbeat_interval_ms: 50,
+            snapshot_entries: 5_000,
+            keep_entries: 1_000,
+            incoming: None,
+        }
+    }
+}
+
+impl Settings {
+    fn config(&self, cluster: &str) -> io::Result<Arc<Config>> {
+        let config = Config {
+            cluster_name: cluster.to_owned(),
+            election_timeout_min: self.election_timeout_ms.0,
+            election_timeout_max: self.election_timeout_ms.1,
+            heartbeat_interval: self.heartbeat_interval_ms,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
+            max_in_snapshot_log_to_keep: self.keep_entries,
+            purge_batch_size: PURGE_ENTRIES.min(self.keep_entries.max(1)),
+            enable_pre_vote: Some(true),
+            ..Config::default()
+        };
+        Ok(Arc::new(config.validate().map_err(fatal)?))
+    }
+}
+
+/// A running member; clones share it.
+#[derive(Clone)]
+pub(super) struct Member {
+    raft: Raft<Types, Machine>,
+    numbers: Arc<Numbers>,
+}
+
+struct Numbers {
+    term: Gauge,
+    leads: Gauge,
+    last: Gauge,
+    committed: Gauge,
+    applied: Gauge,
+    snapshot: Gauge,
+    entries: Gauge,
+    leaders: Counter,
+}
+
+impl Numbers {
+    fn new(metrics: &Metrics) -> Numbers {
+        Numbers {
+            term: metrics.gauge(counts::RAFT_TERM, &[]),
+            leads: metrics.gauge(counts::RAFT_LEADS, &[]),
+            last: metrics.gauge(counts::RAFT_LAST, &[]),
+            committed: metrics.gauge(counts::RAFT_COMMITTED, &[]),
+            applied: metrics.gauge(counts::RAFT_APPLIED, &[]),
+            snapshot: metrics.gauge(counts::RAFT_SNAPSHOT, &[]),
+            entries: metrics.gauge(counts::RAFT_LOG_ENTRIES, &[]),
+            leaders: metrics.counter(counts::RAFT_LEADER_CHANGES, &[]),
+        }
+    }
+}
+
+impl Member {
+    /// Starts it, on a runtime that is raft's own. Returns when it has applied all that it knows to be committed.
+    ///
+    /// # Errors
+    /// What keeps it from starting; nothing was changed that a later start would miss.
+    pub(super) async fn start(engine: &Engine, settings: &Settings, metrics: &Metrics) -> io::Result<Member> {
+        if let Some(incoming) = settings.incoming.clone() {
+            let engine = engine.clone();
+            let resumed = tasks::blocking(move || image::install_unfinished(&engine, &incoming)).await;
+            resumed
+                .ok_or_else(|| fatal("installing a snapshot panicked"))?
+                .map_err(fatal)?;
+        }
+        let id = voter(engine).await?;
+        let log = Log::open(engine.clone(), metrics)?;
+        let machine = Machine::open(engine.clone(), settings.incoming.clone(), metrics)?;
+        let config = settings.config(&format!("{id:016x}"))?;
+        let raft = Raft::new(id, config, Alone, log, machine).await.map_err(fatal)?;
+        let member = Member {
+            raft,
+            numbers: Arc::new(Numbers::new(metrics)),
+        };
+        if !member.raft.is_initialized().await.map_err(fatal)? {
+            let peer = Peer {
+                name: engine.actor().node.to_string(),
+                address: String::new(),
+            };
+            let alone = BTreeMap::from([(id, peer)]);
+            member.raft.initialize(alone).await.map_err(fatal)?;
+        }
+        if member.raft.voter_ids().all(|voter| voter == id) {
+            // Nobody else could lead, so there is nothing to wait for.
+            member.raft.trigger().elect(false).await.map_err(fatal)?;
+            let leads = within(READY_WITHIN, member.catch_up()).await;
+            leads.unwrap_or_else(|| Err(fatal("raft did not come to lead, although it is alone")))?;
+        }
+        Ok(member)
+    }
+
+    /// Waits until an entry of its own is applied, and so everything before it.
+    async fn catch_up(&self) -> io::Result<()> {
+        loop {
+            match self.raft.write_blank().await {
+                Ok(_) => return Ok(()),
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => sleep(RETRY).await,
+                Err(error) => return Err(fatal(error)),
+            }
+        }
+    }
+
+    /// Sees to it that no member will ever be sent the log from its first entry: what was here before raft, or came by a
+    /// restore, is in no entry. Once done it is done for ever.
+    pub(super) async fn begin_log_behind_a_snapshot(&self) -> io::Result<()> {
+        if self.raft.metrics().borrow_watched().purged.is_some() {
+            return Ok(());
+        }
+        self.raft.trigger().snapshot().await.map_err(fatal)?;
+        let built = self
+            .raft
+            .wait(None)
+            .metrics(|metrics| metrics.snapshot.is_some(), "built")
+            .await;
+        let upto = built.map_err(fatal)?.snapshot.map_or(0, |snapshot| snapshot.index);
+        self.raft.trigger().purge_log(upto).await.map_err(fatal)
+    }
+
+    /// Has `proposals` decided, in order; their decisions are durable.
+    ///
+    /// # Errors
+    /// What became of raft; the outcome is unknown.
+    pub(super) async fn propose(
+        &self,
+        proposals: Proposals,
+    ) -> Result<Vec<engine::ledger::Decision>, RaftError<Types, ClientWriteError<Types>>> {
+        loop {
+            match self.raft.client_write(proposals.clone()).await {
+                Ok(answer) => return Ok(answer.data.0),
+                // Not taken, so nothing happened: a leader's first moments, when its lease is not there yet.
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => sleep(RETRY).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells through `stop` when raft has died, and counts its leaders; ends when it was ended in order.
+    pub(super) async fn watch(self, stop: watch::Sender<Option<String>>) {
+        let mut metrics = self.raft.metrics();
+        let mut leader = None;
+        loop {
+            let died = {
+                let now = metrics.borrow_and_update();
+                if now.current_leader.is_some() && now.current_leader != leader {
+                    leader = now.current_leader;
+                    self.numbers.leaders.increment(1);
+                }
+                now.running_state.clone().err()
+            };
+            match died {
+                Some(openraft::errors::Fatal::Stopped) => return,
+                Some(error) => {
+                    let reason = format!("raft has stopped: {error}");
+                    tracing::error!(%reason, "the node cannot go on; restart the process to recover");
+                    stop.send_replace(Some(reason));
+                    return;
+                }
+                None => {}
+            }
+            sleep(LOOK).await;
+            if metrics.changed().await.is_err() {
+                stop.send_if_modified(|reason| {
+                    reason.get_or_insert_with(|| "raft panicked; its log line says where".to_owned());
+                    true
+                });
+                return;
+            }
+        }
+    }
+
+    /// Sets the gauges to what is now.
+    pub(super) fn sample(&self) {
+        let metrics = self.raft.metrics();
+        let now = metrics.borrow_watched();
+        let numbers = &self.numbers;
+        let set = |gauge: &Gauge, index: Option<u64>| gauge.set(index.unwrap_or_default() as f64);
+        numbers.term.set(now.current_term as f64);
+        numbers.leads.set(f64::from(u8::from(now.state == ServerState::Leader)));
+        set(&numbers.last, now.last_log_index);
+        set(&numbers.committed, now.local_committed.map(|id| id.index));
+        set(&numbers.applied, now.last_applied.map(|id| id.index));
+        set(&numbers.snapshot, now.snapshot.map(|id| id.index));
+        let first = now.purged.map_or(0, |purged| purged.index + 1);
+        let next = now.last_log_index.map_or(first, |last| last + 1);
+        numbers.entries.set(next.saturating_sub(first) as f64);
+    }
+
+    /// Ends it: what was proposed and not applied is left for the next start.
+    pub(super) async fn stop(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::debug!(%error, "raft had ended");
+        }
+    }
+}
+
+/// The number by which raft knows this node: drawn with the node's present life, so a restored node is another.
+async fn voter(engine: &Engine) -> io::Result<u64> {
+    if let Some(Voter(id)) = raft_state::read(engine.view()).map_err(fatal)? {
+        return Ok(id);
+    }
+    let id = engine.actor().incarnation.max(1);
+    let frame = Batch::one(Mutation::Raft(vec![raft_state::put(&Voter(id))]));
+    engine.commit(frame, Durability::Synced).await.map_err(fatal)?;
+    Ok(id)
+}

@@ -1,0 +1,161 @@
+//! The log: what it says is synced outlives a power cut, and purging takes away exactly what it should.
+
+use engine::{
+    keyspace::{raft_log, raft_state},
+    store::Family,
+};
+use openraft::{
+    EntryPayload, RaftLogReader as _,
+    alias::LogIdOf,
+    storage::{IOFlushed, RaftLogStorage as _, RaftLogStorageExt as _},
+    type_config::TypeConfigExt as _,
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+
+use super::{
+    super::{
+        log::Log,
+        types::{Entry, LogId, Types, Vote, log_id},
+    },
+    Machine,
+};
+use crate::metrics::Metrics;
+
+fn at(term: u64, index: u64) -> LogIdOf<Types> {
+    log_id(raft_state::LogId { term, leader: 1, index })
+}
+
+fn blank(term: u64, index: u64) -> Entry {
+    Entry {
+        log_id: at(term, index),
+        payload: EntryPayload::Blank,
+    }
+}
+
+async fn ids(log: &mut Log) -> Vec<LogId> {
+    let entries = log.try_get_log_entries(..).await.unwrap();
+    entries.iter().map(|entry| entry.log_id).collect()
+}
+
+fn rows(engine: &engine::Engine) -> Vec<u64> {
+    let mut rows = Vec::new();
+    let mut visit = |key: &[u8], _: &[u8]| {
+        rows.extend(raft_log::index(key));
+        true
+    };
+    engine.view().scan(Family::RaftLog, &[], None, &mut visit).unwrap();
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_takes_away_what_it_says_and_no_more() {
+    let machine = Machine::new();
+    let engine = machine.open();
+    let mut log = Log::open(engine.clone(), &Metrics::new()).unwrap();
+    for index in 0..20 {
+        log.blocking_append([blank(1, index)]).await.unwrap();
+    }
+    for upto in [0, 4, 4, 3, 11] {
+        log.purge(at(1, upto)).await.unwrap();
+    }
+    // The purges are frames before this one.
+    log.save_vote(&Vote::new(2, 1)).await.unwrap();
+    assert_eq!(
+        ids(&mut log).await,
+        (12..20).map(|index| at(1, index)).collect::<Vec<_>>()
+    );
+    assert_eq!(rows(&engine), (12..20).collect::<Vec<_>>());
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(
+        (state.last_purged_log_id, state.last_log_id),
+        (Some(at(1, 11)), Some(at(1, 19)))
+    );
+    // Beyond its end, as behind an installed snapshot: what follows goes on from there.
+    log.purge(at(2, 30)).await.unwrap();
+    assert_eq!(ids(&mut log).await, []);
+    log.blocking_append([blank(3, 31)]).await.unwrap();
+    assert_eq!(rows(&engine), [31]);
+    let mut again = Log::open(engine, &Metrics::new()).unwrap();
+    let state = again.get_log_state().await.unwrap();
+    assert_eq!(
+        (state.last_purged_log_id, state.last_log_id),
+        (Some(at(2, 30)), Some(at(3, 31)))
+    );
+    assert_eq!(again.read_vote().await.unwrap(), Some(Vote::new(2, 1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_replaces_a_suffix_is_what_is_found() {
+    let machine = Machine::new();
+    let engine = machine.open();
+    let mut log = Log::open(engine.clone(), &Metrics::new()).unwrap();
+    log.append((0..10).map(|index| blank(1, index)), IOFlushed::noop())
+        .await
+        .unwrap();
+    log.truncate_after(Some(at(1, 3))).await.unwrap();
+    assert_eq!(
+        ids(&mut log).await,
+        (0..4).map(|index| at(1, index)).collect::<Vec<_>>()
+    );
+    log.blocking_append([blank(2, 4)]).await.unwrap();
+    let expected: Vec<_> = (0..4).map(|index| at(1, index)).chain([at(2, 4)]).collect();
+    assert_eq!(ids(&mut log).await, expected);
+    let mut again = Log::open(engine, &Metrics::new()).unwrap();
+    assert_eq!(ids(&mut again).await, expected);
+}
+
+/// Appends, truncates and purges at random, cuts the power, and compares with what was told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_told_to_be_synced_outlives_a_power_cut() {
+    for seed in 0..100 {
+        let mut machine = Machine::new();
+        let mut dice = SmallRng::seed_from_u64(seed);
+        let mut expected: Vec<LogId> = Vec::new();
+        let mut first = 0;
+        for life in 1..4 {
+            let engine = machine.open();
+            let mut log = Log::open(engine.clone(), &Metrics::new()).unwrap();
+            assert_eq!(ids(&mut log).await, expected, "seed {seed}, life {life}");
+            let (mut told, mut offered) = (expected.clone(), expected.clone());
+            for _ in 0..dice.random_range(1..20) {
+                let next = first + offered.len() as u64;
+                let (sender, synced) = Types::oneshot();
+                let new: Vec<_> = (next..next + dice.random_range(1..4))
+                    .map(|index| blank(life, index))
+                    .collect();
+                offered.extend(new.iter().map(|entry| entry.log_id));
+                log.append(new, IOFlushed::signal(sender)).await.unwrap();
+                assert_eq!(ids(&mut log).await, offered, "readable at once");
+                if dice.random_bool(0.4) {
+                    synced.await.unwrap().unwrap();
+                    told = offered.clone();
+                    if told.len() > 2 && dice.random_bool(0.3) {
+                        offered.truncate(told.len() - 1);
+                        told = offered.clone();
+                        log.truncate_after(told.last().copied()).await.unwrap();
+                    }
+                    if told.len() > 6 && dice.random_bool(0.5) {
+                        log.purge(told[2]).await.unwrap();
+                        (told, offered) = (told[3..].to_vec(), offered[3..].to_vec());
+                        first += 3;
+                        log.save_vote(&Vote::new(life, seed)).await.unwrap();
+                    }
+                }
+            }
+            let after = machine.power_cut(seed * 7 + life);
+            drop((log, engine));
+            machine = after;
+            let engine = machine.open();
+            let mut log = Log::open(engine, &Metrics::new()).unwrap();
+            let found = ids(&mut log).await;
+            assert!(found.starts_with(&told), "seed {seed}: told {told:?}, found {found:?}");
+            assert!(
+                offered.starts_with(&found),
+                "seed {seed}: offered {offered:?}, found {found:?}"
+            );
+            expected = found;
+            let after = machine.power_cut(seed);
+            machine = after;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Raft over the engine: what openraft itself asks of a store, and what we ask of it besides.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test makes its own callers and waits for them"
+)]
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use engine::{
+    Engine, Environment,
+    clock::{Clock, Timestamp},
+    store::memory::Memory,
+};
+use wal::storage::{Faulty, Storage};
+
+mod install;
+mod life;
+mod log;
+mod suite;
+
+/// A clock that ticks a microsecond at each look.
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_800_000_000_000_000 + self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(Ticking(AtomicU64::new(0)))
+}
+
+/// A node whose process can be ended and whose power can be cut.
+struct Machine {
+    log: Arc<Faulty>,
+    store: Arc<Memory>,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        Machine {
+            log: Arc::new(Faulty::new()),
+            store: Arc::new(Memory::new()),
+        }
+    }
+
+    fn open(&self) -> Engine {
+        let environment = Environment {
+            node: "test".to_owned(),
+            clock: clock(),
+            entropy: || 7,
+            log: Arc::clone(&self.log) as Arc<dyn Storage>,
+            store: Arc::clone(&self.store) as Arc<dyn engine::store::Store>,
+        };
+        let settings = engine::Settings {
+            // Every life allocates one, and the reserve.
+            segment_bytes: 1 << 20,
+            free_soft_bytes: 0,
+            free_hard_bytes: 0,
+            log_keep_bytes: 0,
+            ..engine::Settings::default()
+        };
+        Engine::open(settings, environment).unwrap()
+    }
+
+    /// Cuts the power under a running engine: the store goes first, for what was retired from the log was flushed before.
+    fn power_cut(&self, seed: u64) -> Machine {
+        let store = Arc::new(self.store.power_cut());
+        self.log.fail_syncs_after(0);
+        let log = Arc::new(self.log.power_cut(seed));
+        Machine { log, store }
+    }
+}
