@@ -93,9 +93,10 @@ async fn callers_and_nodes_show_each_other_certificates_of_one_authority() {
     );
     let deaf = Node::start().await;
     let secret = ours.run(&Admin::of(&deaf), Some((&ours, "me")), &status());
-    refused(&secret, "one end speaks TLS");
+    refused(&secret, "does not speak TLS");
     let plain = admin.run(&["--timeout", "3s", "status"]);
-    refused(&plain, "one end speaks TLS");
+    assert_eq!(plain.code, Some(75), "{}", plain.err);
+    assert!(plain.err.contains("does the node speak TLS?"), "{}", plain.err);
 
     // What a context says is as good as what the command line says.
     let endpoint = node.grpc().to_string();

@@ -248,6 +248,13 @@ fn an_address_beyond_loopback_is_refused_with_all_ways_out() {
     let mut secured = sources.clone();
     let certificate = [("CONTINUUM_TLS_CERT", "/c.pem"), ("CONTINUUM_TLS_KEY", "/k.pem")];
     secured.environment.extend(environment(&certificate));
+    assert!(
+        problems(&secured).contains("tls.ca"),
+        "everybody could write, unseen by others"
+    );
+    secured
+        .environment
+        .extend(environment(&[("CONTINUUM_TLS_CA", "/ca.pem")]));
     load(&secured).unwrap();
     sources
         .environment

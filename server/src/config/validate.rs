@@ -68,10 +68,17 @@ impl Node {
                 self.bind_address
             )
         });
-        if !self.insecure_open && tls.cert.is_none() {
-            let faces = [("bind_address", self.bind_address), ("http_address", self.http_address)];
-            for (key, address) in faces.into_iter().filter(|(_, address)| !address.ip().is_loopback()) {
-                problems.push(open_refusal(key, address));
+        if !self.insecure_open {
+            let (grpc, http) = (("bind_address", self.bind_address), ("http_address", self.http_address));
+            // A certificate alone would hide from others what everybody may do.
+            let guarded = [
+                (grpc, tls.cert.is_some() && tls.ca.is_some()),
+                (http, tls.cert.is_some()),
+            ];
+            for ((key, address), guarded) in guarded {
+                if !guarded && !address.ip().is_loopback() {
+                    problems.push(open_refusal(key, address));
+                }
             }
         }
     }
@@ -80,8 +87,9 @@ impl Node {
 /// Why an address beyond loopback is refused, with both ways out.
 fn open_refusal(key: &str, address: SocketAddr) -> String {
     format!(
-        "{key} = {address} would let everyone who reaches it read and write, without TLS. Either\n    \
-         - give the node a certificate (tls.cert and tls.key; `continuum-admin cert create` makes them), or\n    \
+        "{key} = {address} would let everyone who reaches it read and write. Either\n    \
+         - give the node a certificate, and an authority whose certificates callers of gRPC must show (tls.cert, tls.key, \
+         tls.ca; `continuum-admin cert create` makes them), or\n    \
          - bind to loopback ({key} = 127.0.0.1:{port}), or\n    \
          - accept it on a network you trust: CONTINUUM_INSECURE_OPEN=true (flag --insecure-open=true)",
         port = address.port()

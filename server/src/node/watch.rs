@@ -194,7 +194,7 @@ pub(super) async fn over_credentials(credentials: Arc<Credentials>, stop: Stop) 
         }
         let credentials = Arc::clone(&credentials);
         match tasks::blocking(move || credentials.reload()).await {
-            Some(Ok(false)) => {}
+            Some(Ok(false)) => told.clear(),
             Some(Ok(true)) => {
                 tracing::info!("new connections are made with the renewed certificate");
                 told.clear();

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
@@ -92,6 +92,8 @@ struct Read {
 pub struct Credentials {
     files: Files,
     configured: RwLock<Configured>,
+    /// What the last look saw, if it was something new: files are taken when two looks agree, for they may be half written.
+    seen: Mutex<Option<Read>>,
 }
 
 /// One face's side of the credentials.
@@ -120,16 +122,23 @@ impl Credentials {
         Ok(Credentials {
             files,
             configured: RwLock::new(configured),
+            seen: Mutex::default(),
         })
     }
 
-    /// Reads the files again; whether they have changed. New connections are made with what was read, old ones stay.
+    /// Reads the files again; whether they have changed, and were the same at the call before. New connections are made with what was read, old ones stay.
     ///
     /// # Errors
     /// [`TlsError`]; then nothing changes.
     pub fn reload(&self) -> Result<bool, TlsError> {
         let read = read(&self.files)?;
+        let mut seen = self.seen.lock();
         if self.configured.read().read == read {
+            *seen = None;
+            return Ok(false);
+        }
+        if seen.as_ref() != Some(&read) {
+            *seen = Some(read);
             return Ok(false);
         }
         let configured = configure(&self.files, read)?;

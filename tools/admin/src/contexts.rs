@@ -92,17 +92,31 @@ impl TlsFiles {
                     .next("`continuum-admin cert create` makes certificates")
             })
         };
+        let ca = read(&self.ca)?;
+        if !ca.contains("BEGIN CERTIFICATE") {
+            return Err(Failure::new(
+                Code::Data,
+                format!("{} holds no certificate in PEM form", self.ca.display()),
+            )
+            .next("give the authority's certificate, ca.pem say, and not its key"));
+        }
         let identity = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some(client::Identity {
                 cert: read(cert)?,
                 key: read(key)?,
             }),
-            _ => None,
+            (None, None) => None,
+            _ => {
+                return Err(Failure::new(
+                    Code::Config,
+                    "the context names a certificate without its key, or a key alone",
+                )
+                .next(
+                    "set it again: continuum-admin config set NAME --endpoint … --tls-ca … --tls-cert … --tls-key …",
+                ));
+            }
         };
-        Ok(client::Tls {
-            ca: read(&self.ca)?,
-            identity,
-        })
+        Ok(client::Tls { ca, identity })
     }
 }
 

@@ -3,7 +3,7 @@
 //! | the node answers | [`Kind`] | retried by the client |
 //! |---|---|---|
 //! | no connection can be opened | `Unreachable` | yes, at the next endpoint |
-//! | TLS cannot be agreed on | `Tls` | no |
+//! | TLS cannot be agreed on | `Tls` | at each other endpoint, once |
 //! | the connection broke, or the node is stopping | `Broken` | what may be repeated |
 //! | `UNAVAILABLE`, `RESOURCE_EXHAUSTED` with `RetryInfo` | `Busy` | yes, nothing has happened |
 //! | `ABORTED` | `Busy` | what may be repeated |
@@ -362,10 +362,13 @@ fn unlike(status: &Status) -> Option<&'static str> {
     ];
     if says("received fatal alert") && alerts.into_iter().any(says) {
         Some("the node asks for a certificate of its authority")
+    } else if !has_source::<ConnectError>(status) {
+        // Whatever it says, something may have been carried out.
+        None
     } else if says("invalid peer certificate") {
         Some("the node's certificate is not for this address, or not of the authority given")
-    } else if says("frame with invalid size") || says("received corrupt message of type InvalidContentType") {
-        Some("one end speaks TLS and the other does not")
+    } else if says("received corrupt message of type InvalidContentType") {
+        Some("the node does not speak TLS")
     } else {
         None
     }
@@ -376,6 +379,10 @@ fn message(status: &Status) -> String {
     match sources(status).last() {
         Some(cause) if let Some(unlike) = unlike(status) => format!("{unlike} ({cause})"),
         Some(cause) if has_source::<ConnectError>(status) => format!("cannot connect: {cause}"),
+        // What a node with TLS says to a caller without, taken for a frame.
+        Some(cause) if cause.to_string().contains("frame with invalid size") => {
+            format!("the connection broke: {cause}; does the node speak TLS?")
+        }
         Some(cause) => format!("the connection broke: {cause}"),
         None => status.message().to_owned(),
     }

@@ -86,6 +86,8 @@ impl Tries {
             return Next::Stop;
         }
         let next = match (error.kind(), self.repeat) {
+            // Another node may be well; this one will be when somebody has seen to it.
+            (Kind::Tls, _) if !self.pinned && self.unreachable + 1 < self.endpoints => self.unreachable(chance),
             (Kind::Unreachable, _) => self.unreachable(chance),
             (Kind::Busy, _) => {
                 self.unreachable = 0;

@@ -249,7 +249,7 @@ impl Watch {
 fn gone(error: &Error) -> bool {
     matches!(
         error.kind(),
-        Kind::Unreachable | Kind::Broken | Kind::Busy | Kind::OutOfTime
+        Kind::Unreachable | Kind::Tls | Kind::Broken | Kind::Busy | Kind::OutOfTime
     )
 }
 

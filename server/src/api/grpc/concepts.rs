@@ -22,7 +22,7 @@ use wal::Lsn;
 use super::{
     Components, Settings,
     bulk::Acknowledgements,
-    directory::Found,
+    directory,
     feed::Feed,
     fields,
     flow::Flow,
@@ -53,7 +53,6 @@ struct Shared {
     scans: Arc<Semaphore>,
     watches: Arc<Semaphore>,
     feed: Feed,
-    namespaces: Found,
 }
 
 impl Service {
@@ -63,7 +62,6 @@ impl Service {
             scans: Arc::new(Semaphore::new(components.settings.scans_max)),
             watches: Arc::new(Semaphore::new(components.settings.watches_max)),
             feed: Feed::new(components.engine.clone(), components.settings.recent_bytes_max),
-            namespaces: Found::default(),
             components,
         };
         Service {
@@ -115,7 +113,7 @@ impl Service {
     }
 
     pub(super) fn namespace(&self, name: &str) -> Result<Namespace, Refused> {
-        self.shared.namespaces.open(self.engine(), "namespace", name)
+        directory::open(self.engine().view(), "namespace", name)
     }
 
     pub(super) fn now(&self) -> Timestamp {

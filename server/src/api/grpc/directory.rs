@@ -3,16 +3,11 @@
 //! Every call that names a namespace comes through here first, before any other field is looked at. The gate stands twice: by
 //! name, and by number for whatever the registry should ever hold under another name.
 
-use std::collections::HashMap;
-
 use engine::{
-    Engine,
     keyspace::NamespaceId,
     ledger::{self, Namespace, Replication},
     store::View,
 };
-use parking_lot::Mutex;
-use wal::Lsn;
 
 use super::{fields, status::Refused};
 
@@ -45,39 +40,6 @@ pub(super) fn open(view: &dyn View, field: &'static str, name: &str) -> Result<N
     match namespace.policy.replication {
         Replication::Mesh => Ok(namespace),
         Replication::Consensus => Err(Refused::ConsensusUnbuilt),
-    }
-}
-
-/// The namespaces found lately, for the calls that come by the thousand.
-#[derive(Default)]
-pub(super) struct Found {
-    /// As they were after this record of the log: nothing changes without another.
-    at: Mutex<(Lsn, HashMap<String, Namespace>)>,
-}
-
-impl Found {
-    /// As [`open`], from memory if nothing has been written since it was last looked for.
-    pub(super) fn open(&self, engine: &Engine, field: &'static str, name: &str) -> Result<Namespace, Refused> {
-        // Before it is read: what is written meanwhile has a later place.
-        let now = *engine.committed().borrow();
-        {
-            let (at, namespaces) = &*self.at.lock();
-            if *at == now
-                && let Some(found) = namespaces.get(name)
-            {
-                return Ok(found.clone());
-            }
-        }
-        let namespace = open(engine.view(), field, name)?;
-        let (at, namespaces) = &mut *self.at.lock();
-        if *at < now {
-            *at = now;
-            namespaces.clear();
-        }
-        if *at == now {
-            namespaces.insert(name.to_owned(), namespace.clone());
-        }
-        Ok(namespace)
     }
 }
 

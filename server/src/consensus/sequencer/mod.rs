@@ -129,7 +129,14 @@ impl Sequencer {
                         Err(error) => return drop(sender.send(Err(error))),
                     };
                     let _starter_left = sender.send(Ok(member.clone()));
-                    run(member, waiting, stop, stopped).await;
+                    let decider = Decider {
+                        cluster: hex(&engine.cluster()),
+                        engine,
+                        member,
+                        stop,
+                        stopped,
+                    };
+                    run(decider, waiting).await;
                 });
                 drop(mourner);
             })?
@@ -141,7 +148,7 @@ impl Sequencer {
             .unwrap_or(u32::MAX >> 4)
             .max(1);
         Ok(Sequencer(Arc::new(Shared {
-            cluster: engine.cluster().iter().map(|byte| format!("{byte:02x}")).collect(),
+            cluster: hex(&engine.cluster()),
             engine,
             clock,
             member,
@@ -182,7 +189,9 @@ impl Sequencer {
             command,
         };
         // Raft writes what it has taken, so what could not be written is refused before.
-        shared.engine.admits()?;
+        if let Err(full) = shared.engine.admits() {
+            return unwritten(&shared.engine, &shared.cluster, proposal, full);
+        }
         if weight > TRIED_BYTES {
             self.try_out(&proposal)?;
         }
@@ -248,6 +257,19 @@ impl Sequencer {
     }
 }
 
+/// The decision about `proposal` if it needs no writing, as that of a request that comes again; else `full`.
+fn unwritten(engine: &Engine, cluster: &str, proposal: Proposal, full: CommitError) -> Result<Decision, CommitError> {
+    let mut overlay = Overlay::new(engine.view(), cluster);
+    match ledger::apply(&mut overlay, proposal) {
+        Ok(decision) if overlay.is_empty() => Ok(decision),
+        Ok(_) | Err(_) => Err(full),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// One more in a gauge, until dropped.
 struct Counted<'a>(&'a Gauge);
 
@@ -279,14 +301,20 @@ fn weight_of(command: &Command) -> usize {
     COMMAND_BYTES_MIN + contents
 }
 
-/// The thread's side: proposes until it is told to leave.
-async fn run(
+/// The thread's side; clones work beside each other, each on a batch of its own.
+#[derive(Clone)]
+struct Decider {
+    engine: Engine,
+    cluster: String,
     member: Member,
-    queue: mpsc::UnboundedReceiver<Message>,
     stop: watch::Sender<Option<String>>,
     stopped: watch::Receiver<Option<String>>,
-) {
-    let watcher = tasks::spawn(member.clone().watch(stop));
+}
+
+/// Proposes until it is told to leave.
+async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Message>) {
+    let member = decider.member.clone();
+    let watcher = tasks::spawn(member.clone().watch(decider.stop.clone()));
     let begun = {
         let member = member.clone();
         tasks::spawn(async move {
@@ -304,9 +332,9 @@ async fn run(
         };
         let (batch, next) = gatherer.gather().await;
         if !batch.is_empty() {
-            drop(tasks::spawn(decide(member.clone(), batch, stopped.clone(), permit)));
+            drop(tasks::spawn(decider.clone().decide(batch, permit)));
         }
-        if next == Next::Leave || stopped.borrow().is_some() {
+        if next == Next::Leave || decider.stopped.borrow().is_some() {
             break;
         }
     }
@@ -319,39 +347,58 @@ async fn run(
     watcher.abort();
 }
 
-/// Has a batch decided and answers its callers.
-async fn decide(
-    member: Member,
-    batch: Vec<Waiting>,
-    mut stopped: watch::Receiver<Option<String>>,
-    _permit: OwnedSemaphorePermit,
-) {
-    let (mut proposals, mut callers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-    for Waiting {
-        proposal,
-        answer,
-        _room,
-        ..
-    } in batch
-    {
-        proposals.push(proposal);
-        callers.push((answer, _room));
+impl Decider {
+    /// Has a batch decided and answers its callers.
+    async fn decide(self, batch: Vec<Waiting>, _permit: OwnedSemaphorePermit) {
+        // The disk may have filled up while they waited.
+        if let Err(full) = self.engine.admits() {
+            for Waiting { proposal, answer, .. } in batch {
+                let _caller_left = answer.send(unwritten(&self.engine, &self.cluster, proposal, full.clone()));
+            }
+            return;
+        }
+        let (mut proposals, mut callers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for Waiting {
+            proposal,
+            answer,
+            _room,
+            ..
+        } in batch
+        {
+            proposals.push(proposal);
+            callers.push((answer, _room));
+        }
+        // Dropped before the callers are: a panic is told before they ask why nobody answered.
+        let mourner = Mourner(self.stop.clone());
+        let decided = self.member.propose(Proposals(proposals.into())).await;
+        drop(mourner);
+        match decided {
+            Ok(decisions) => {
+                debug_assert_eq!(decisions.len(), callers.len(), "each proposal is decided");
+                for ((answer, _room), decision) in callers.into_iter().zip(decisions) {
+                    let _caller_left = answer.send(Ok(decision));
+                }
+            }
+            Err(error) => {
+                let reason = self.reason(&error.to_string()).await;
+                for (answer, _room) in callers {
+                    let _caller_left = answer.send(Err(CommitError::Stopped(reason.clone())));
+                }
+            }
+        }
     }
-    match member.propose(Proposals(proposals.into())).await {
-        Ok(decisions) => {
-            debug_assert_eq!(decisions.len(), callers.len(), "each proposal is decided");
-            for ((answer, _room), decision) in callers.into_iter().zip(decisions) {
-                let _caller_left = answer.send(Ok(decision));
-            }
-        }
-        Err(error) => {
-            let told = within(REASON_WAIT, stopped.wait_for(Option::is_some)).await;
-            let told = told.and_then(|told| told.ok().and_then(|reason| reason.clone()));
-            let reason = told.unwrap_or_else(|| error.to_string());
-            for (answer, _room) in callers {
-                let _caller_left = answer.send(Err(CommitError::Stopped(reason.clone())));
-            }
-        }
+
+    /// Why raft does not answer: what its core says, if it still says something within a moment, else `error`. Then the node
+    /// cannot go on: openraft does not notice when the machine under it has panicked.
+    async fn reason(&self, error: &str) -> String {
+        let mut stopped = self.stopped.clone();
+        let _told = within(REASON_WAIT, stopped.wait_for(Option::is_some)).await;
+        self.stop.send_if_modified(|told| {
+            let silent = told.is_none();
+            told.get_or_insert_with(|| format!("raft does not answer: {error}"));
+            silent
+        });
+        self.stop.borrow().clone().unwrap_or_default()
     }
 }
 

@@ -80,7 +80,7 @@ use outgoing::{Outgoing, drive};
 use phase::{Phase, Turn};
 use progress::{PIECE_BYTES, Progress};
 use streams::Streams;
-use wire::{Stream, Wire, linger};
+use wire::{Stream, Wire, hang_up, linger};
 
 use super::{
     tasks::{self, Stop},
@@ -379,6 +379,9 @@ impl<S> Drop for Place<S> {
     }
 }
 
+/// Time for the last bytes to leave after a conversation that ended in an error.
+const PARTING_MAX: Duration = Duration::from_secs(1);
+
 /// One connection, from its first byte to its last.
 async fn converse<S: Answers>(host: Arc<Host<S>>, stream: TcpStream, peer: SocketAddr, place: Place<S>) {
     // Answers are written whole; waiting to fill a packet only adds latency.
@@ -388,9 +391,12 @@ async fn converse<S: Answers>(host: Arc<Host<S>>, stream: TcpStream, peer: Socke
     };
     let phase = Arc::new(Phase::new(&host.settings));
     let (wire, outgoing, remains) = Wire::new(stream, Arc::clone(&phase), &host.settings, host.unreadable);
-    if let Err(error) = answer_all(&host, (wire, outgoing), phase, peer).await {
+    if let Err(error) = answer_all(&host, (wire, &outgoing), phase, peer).await {
         tracing::debug!(%peer, %error, "connection ended early");
     }
+    // After an error nothing has told the caller that there is no more.
+    let ended = std::future::poll_fn(|context| outgoing.poll_shutdown(context));
+    let _in_time = time::timeout(PARTING_MAX, ended).await;
     // A stop need not wait for callers that keep their end open.
     tokio::select! {
         () = linger(remains) => {}
@@ -406,12 +412,18 @@ async fn secure<S>(host: &Host<S>, stream: TcpStream, peer: SocketAddr) -> Optio
     };
     let limit = Duration::from_millis(host.settings.head_ms_max);
     let agreed = tokio::select! {
-        agreed = time::timeout(limit, TlsAcceptor::from(tls.config()).accept(stream)) => agreed,
+        agreed = time::timeout(limit, TlsAcceptor::from(tls.config()).accept(stream).into_fallible()) => agreed,
         () = host.stop.given() => return None,
     };
     match agreed {
         Ok(Ok(stream)) => return Some(Stream::Tls(Box::new(stream))),
-        Ok(Err(error)) => tracing::info!(%peer, %error, "connection refused: no TLS could be agreed on"),
+        Ok(Err((error, stream))) => {
+            tracing::info!(%peer, %error, "connection refused: no TLS could be agreed on");
+            tokio::select! {
+                () = hang_up(stream) => {}
+                () = host.stop.given() => {}
+            }
+        }
         Err(_) => tracing::debug!(%peer, "connection closed: its TLS handshake took too long"),
     }
     None
@@ -420,7 +432,7 @@ async fn secure<S>(host: &Host<S>, stream: TcpStream, peer: SocketAddr) -> Optio
 /// Answers requests until either side ends the conversation. The wire is closed for writing when this returns.
 async fn answer_all<S: Answers>(
     host: &Arc<Host<S>>,
-    (wire, outgoing): (Wire, Outgoing),
+    (wire, outgoing): (Wire, &Outgoing),
     phase: Arc<Phase>,
     peer: SocketAddr,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -434,12 +446,12 @@ async fn answer_all<S: Answers>(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
     let conversation = async {
         tokio::select! {
-            ended = drive(connection.as_mut(), &outgoing) => return ended,
+            ended = drive(connection.as_mut(), outgoing) => return ended,
             () = phase.tired() => {}
             () = host.stop.given() => phase.tire(),
         }
         connection.as_mut().graceful_shutdown();
-        drive(connection, &outgoing).await
+        drive(connection, outgoing).await
     };
     tokio::select! {
         biased; // `stalled` sees what the conversation hands over

@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     time::timeout,
 };
@@ -233,15 +233,25 @@ fn refusal(bare: &[u8], body: &str) -> Vec<u8> {
 /// Reads on, and forgets, what a caller still sends after we are done with it: closing a socket with unread bytes resets
 /// it, and the caller would lose the answer that tells it why (a 413, say). At most five seconds.
 pub(super) async fn linger(remains: Remains) {
-    const TIME: Duration = Duration::from_secs(5);
     let Some(reader) = Arc::into_inner(remains.reader) else {
         return;
     };
-    let Reader { mut half, ended } = reader.into_inner();
-    if ended {
-        return;
+    let Reader { half, ended } = reader.into_inner();
+    if !ended {
+        forget(half).await;
     }
+}
+
+/// The same for a caller with whom no TLS could be agreed on: what tells it why has been written.
+pub(super) async fn hang_up(mut stream: TcpStream) {
+    // A caller that has left needs no word.
+    let _gone = stream.shutdown().await;
+    forget(stream).await;
+}
+
+async fn forget(mut reader: impl AsyncRead + Unpin) {
+    const TIME: Duration = Duration::from_secs(5);
     let mut bin = vec![0; 16 * 1024];
-    let drained = async { while half.read(&mut bin).await.is_ok_and(|read| read > 0) {} };
+    let drained = async { while reader.read(&mut bin).await.is_ok_and(|read| read > 0) {} };
     let _in_time = timeout(TIME, drained).await;
 }

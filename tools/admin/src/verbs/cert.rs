@@ -1,6 +1,7 @@
 //! `cert`: an authority of one's own, and the certificates of a small cluster and its callers.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -90,9 +91,16 @@ impl Verb for Cert {
 
 fn create(session: &Session, folder: &Path, leaves: &[Leaf]) -> Result<(), Failure> {
     fs::create_dir_all(folder).map_err(|error| cannot("create", folder, &error))?;
+    let paths = |leaf: &Leaf| [cert_path(folder, &leaf.name), key_path(folder, &leaf.name)];
+    let mut all = HashSet::from([cert_path(folder, "ca"), key_path(folder, "ca")]);
+    if let Some(path) = leaves.iter().flat_map(paths).find(|path| !all.insert(path.clone())) {
+        return Err(
+            Failure::usage(format!("{} would be written twice; nothing was made", path.display()))
+                .next("give each node and caller a name of its own"),
+        );
+    }
     for leaf in leaves {
-        let taken = [cert_path(folder, &leaf.name), key_path(folder, &leaf.name)].into_iter();
-        if let Some(path) = taken.into_iter().find(|path| path.exists()) {
+        if let Some(path) = paths(leaf).into_iter().find(|path| path.exists()) {
             return Err(Failure::new(
                 Code::CannotCreate,
                 format!("{} is there already; nothing was made", path.display()),
@@ -188,7 +196,7 @@ fn sign(folder: &Path, leaf: &Leaf, authority: &Issuer<'static, KeyPair>) -> Res
     if leaf.serves {
         names.extend(LOOPBACK.map(str::to_owned));
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     names.retain(|name| seen.insert(name.clone()));
     let mut params = CertificateParams::new(names.clone()).map_err(internal)?;
     params.distinguished_name.push(DnType::CommonName, leaf.name.as_str());
