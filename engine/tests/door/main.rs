@@ -14,6 +14,7 @@ mod faults;
 mod following;
 mod node;
 mod opening;
+mod operations;
 mod power_cut;
 mod requests;
 mod rocks;

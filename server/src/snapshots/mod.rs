@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Each is a backup directory as `engine::backup` describes it, most of it hard links to the database's own files: it costs
-//! little until those would have been dropped. Cuts do not outlive the process: whoever streams one begins anew. The module
-//! refuses to know who asks and what is in the files.
+//! little until those would have been dropped. Cuts do not outlive the process: whoever streams one begins anew. One is made at
+//! a time, and whoever comes meanwhile is refused; all else goes on beside it. The module refuses to know who asks and what is
+//! in the files.
 
 use std::{
     collections::HashMap,
@@ -16,14 +17,15 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use engine::{
-    Engine,
+    Engine, Occupied, Operation,
     backup::{self, Manifest, PARTIAL},
     clock::{Clock, Timestamp},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::runtime::entropy;
 
@@ -35,6 +37,8 @@ const CUTS_MAX: usize = 4;
 pub const BACKUPS_MAX: usize = 2;
 /// A cut that nobody reads is kept for so long, in microseconds, so that a backup that broke can be resumed.
 const CUT_KEPT_US: u64 = 60 * 60 * 1_000_000;
+/// So long is waited for another one that is being made: a small one may have come to its end by then.
+const MAKING_WAIT: Duration = Duration::from_millis(500);
 /// The longest name of a snapshot.
 const NAME_BYTES_MAX: usize = 63;
 
@@ -116,7 +120,9 @@ struct Shared {
     directory: PathBuf,
     engine: Engine,
     clock: Arc<dyn Clock>,
-    /// One at a time is made or removed.
+    /// Held while one is made, which may take long.
+    making: Mutex<()>,
+    /// Held for a moment: what is there does not change meanwhile, but for the one that is being made.
     turn: Mutex<()>,
     /// What is being streamed, and the cuts there are, by the name of the directory.
     used: Mutex<HashMap<String, Use>>,
@@ -139,6 +145,7 @@ impl Snapshots {
             directory,
             engine,
             clock,
+            making: Mutex::default(),
             turn: Mutex::default(),
             used: Mutex::default(),
         }));
@@ -162,7 +169,7 @@ impl Snapshots {
         let now = self.0.clock.now();
         let name = if name.is_empty() { name_of(now) } else { name.to_owned() };
         check_name(&name)?;
-        let _turn = self.0.turn.lock();
+        let _making = self.begin()?;
         let taken = self.names()?;
         if taken.contains(&name) {
             return Err(Error::Exists { name });
@@ -245,16 +252,28 @@ impl Snapshots {
     /// [`Error::Busy`], or why it cannot be made.
     pub fn cut(&self) -> Result<Lease, Error> {
         let now = self.0.clock.now();
-        let _turn = self.0.turn.lock();
-        // Before anything is made: a cut sums the whole database.
-        if self.leases() >= BACKUPS_MAX {
-            return Err(Error::Busy { max: BACKUPS_MAX });
-        }
-        self.sweep_now(now)?;
-        self.make_place()?;
+        let _making = self.begin()?;
         let name = format!("{CUT_PREFIX}{}", entropy::uuid());
-        self.make(&name, now)?;
-        self.leased(&name)
+        // Before anything is made: making one reads the whole database. And nobody sweeps away what is leased.
+        let place = self.reserve(&name)?;
+        {
+            let _turn = self.0.turn.lock();
+            self.sweep_now(now)?;
+            self.make_place()?;
+        }
+        let path = self.make(&name, now)?;
+        Ok(Lease {
+            manifest: Manifest::read(&path)?,
+            path,
+            place,
+        })
+    }
+
+    /// Waits a moment for the right to make one.
+    fn begin(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        let by = Operation::Checkpoint;
+        let making = self.0.making.try_lock_for(MAKING_WAIT);
+        making.ok_or(Error::Backup(backup::Error::Occupied(Occupied { by })))
     }
 
     /// What an earlier lease named, to go on with it.
@@ -300,6 +319,7 @@ impl Snapshots {
     }
 
     /// How many leases there are.
+    #[cfg(test)]
     pub(crate) fn leases(&self) -> usize {
         self.0.used.lock().values().map(|used| used.leases).sum()
     }
@@ -327,6 +347,12 @@ impl Snapshots {
     fn leased(&self, name: &str) -> Result<Lease, Error> {
         let path = self.0.directory.join(name);
         let manifest = Manifest::read(&path)?;
+        let place = self.reserve(name)?;
+        Ok(Lease { path, manifest, place })
+    }
+
+    /// A place among the backups that are streamed.
+    fn reserve(&self, name: &str) -> Result<Place, Error> {
         let mut used = self.0.used.lock();
         let leases: usize = used.values().map(|used| used.leases).sum();
         if leases >= BACKUPS_MAX {
@@ -337,11 +363,8 @@ impl Snapshots {
             since: Timestamp(0),
         });
         entry.leases += 1;
-        drop(used);
-        Ok(Lease {
+        Ok(Place {
             id: name.to_owned(),
-            path,
-            manifest,
             snapshots: self.clone(),
         })
     }
@@ -408,17 +431,16 @@ impl Snapshots {
 
 /// A snapshot or cut that stays while it is read.
 pub struct Lease {
-    id: String,
     path: PathBuf,
     manifest: Manifest,
-    snapshots: Snapshots,
+    place: Place,
 }
 
 impl Lease {
     /// Names it for [`Snapshots::resume`].
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        &self.place.id
     }
 
     /// Where its files lie.
@@ -434,14 +456,22 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+/// One of the [`BACKUPS_MAX`] that are streamed at once.
+struct Place {
+    id: String,
+    snapshots: Snapshots,
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         let shared = &self.snapshots.0;
         let mut used = shared.used.lock();
         let Some(entry) = used.get_mut(&self.id) else { return };
         entry.leases = entry.leases.saturating_sub(1);
         entry.since = shared.clock.now();
-        if entry.leases == 0 && !self.id.starts_with(CUT_PREFIX) {
+        // A cut that was made stays to be resumed.
+        let stays = self.id.starts_with(CUT_PREFIX) && shared.directory.join(&self.id).exists();
+        if entry.leases == 0 && !stays {
             used.remove(&self.id);
         }
     }
