@@ -22,7 +22,7 @@ const WAIT: Duration = Duration::from_millis(500);
 /// What is done with all the files at once, by one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// [`Engine::checkpoint`].
+    /// [`Engine::checkpoint`], as far as files are linked, and [`Engine::cut`].
     Checkpoint,
     /// [`Engine::verify`].
     Verification,
@@ -83,13 +83,28 @@ impl Drop for Taken<'_> {
 
 impl Engine {
     /// Makes `directory`, which must not be there, a backup: everything acknowledged before the call, and nothing that is not
-    /// in the synced log. Commits go on meanwhile. Blocks.
+    /// in the synced log. Commits go on meanwhile, and other operations while the files are summed. Blocks; no two of one
+    /// directory at a time.
     ///
     /// # Errors
-    /// [`backup::Error`], of its kinds `Occupied` while another operation runs; the engine is as it was, and nothing of that name is left.
+    /// [`backup::Error`], of its kinds `Occupied` while another operation runs; the engine is as it was, and nothing of that
+    /// name is left.
     pub fn checkpoint(&self, directory: &Path, made_at: Timestamp) -> Result<backup::Manifest, backup::Error> {
+        let draft = {
+            let _turn = self.shared.operation.take(Operation::Checkpoint)?;
+            backup::draft(&*self.shared.store, &self.shared.queue, directory, made_at)?
+        };
+        draft.finish()
+    }
+
+    /// Makes `directory`, which must not be there, the files of such a backup, without having read them: whoever does sums
+    /// them. Nothing is synced, so it does not outlive a power cut. Blocks.
+    ///
+    /// # Errors
+    /// As [`Engine::checkpoint`].
+    pub fn cut(&self, directory: &Path, made_at: Timestamp) -> Result<backup::Outline, backup::Error> {
         let _turn = self.shared.operation.take(Operation::Checkpoint)?;
-        backup::checkpoint(&*self.shared.store, &self.shared.queue, directory, made_at)
+        backup::cut(&*self.shared.store, &self.shared.queue, directory, made_at)
     }
 
     /// Reads everything: the log up to what is synced, and the database by a checkpoint of hard links, which is made and

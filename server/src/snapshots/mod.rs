@@ -7,9 +7,12 @@
 //! ```
 //!
 //! Each is a backup directory as `engine::backup` describes it, most of it hard links to the database's own files: it costs
-//! little until those would have been dropped. Cuts do not outlive the process: whoever streams one begins anew. One is made at
-//! a time, and whoever comes meanwhile is refused; all else goes on beside it. The module refuses to know who asks and what is
-//! in the files.
+//! little until those would have been dropped. Of a cut nothing is summed when it is made: whoever streams it does that with what
+//! is read, and leaves the sums here for whoever goes on with it. Cuts do not outlive the process: whoever streams one begins
+//! anew. One snapshot is made at a time, and whoever comes meanwhile is refused; all else goes on beside it. The module
+//! refuses to know who asks and what is in the files.
+
+mod lease;
 
 use std::{
     collections::HashMap,
@@ -27,6 +30,8 @@ use engine::{
 };
 use parking_lot::{Mutex, MutexGuard};
 
+pub use self::lease::Lease;
+use self::lease::{Content, Place};
 use crate::runtime::entropy;
 
 /// Snapshots kept at once.
@@ -130,6 +135,8 @@ struct Shared {
 
 struct Use {
     leases: usize,
+    /// What a cut is made of; it is nowhere else.
+    cut: Option<Arc<Content>>,
     /// When the last lease ended.
     since: Timestamp,
 }
@@ -177,9 +184,10 @@ impl Snapshots {
         if taken.len() >= SNAPSHOTS_MAX {
             return Err(Error::Full { max: SNAPSHOTS_MAX });
         }
-        let path = self.make(&name, now)?;
+        let path = self.prepared(&name)?;
+        let manifest = self.0.engine.checkpoint(&path, now)?;
         Ok(Snapshot {
-            manifest: Manifest::read(&path),
+            manifest: Ok(manifest),
             path,
             name,
         })
@@ -252,21 +260,20 @@ impl Snapshots {
     /// [`Error::Busy`], or why it cannot be made.
     pub fn cut(&self) -> Result<Lease, Error> {
         let now = self.0.clock.now();
-        let _making = self.begin()?;
         let name = format!("{CUT_PREFIX}{}", entropy::uuid());
-        // Before anything is made: making one reads the whole database. And nobody sweeps away what is leased.
+        // Before anything is made, and nobody sweeps away what is leased.
         let place = self.reserve(&name)?;
         {
             let _turn = self.0.turn.lock();
             self.sweep_now(now)?;
             self.make_place()?;
         }
-        let path = self.make(&name, now)?;
-        Ok(Lease {
-            manifest: Manifest::read(&path)?,
-            path,
-            place,
-        })
+        let path = self.prepared(&name)?;
+        let content = Arc::new(Content::unsummed(self.0.engine.cut(&path, now)?));
+        if let Some(used) = self.0.used.lock().get_mut(&name) {
+            used.cut = Some(Arc::clone(&content));
+        }
+        Ok(Lease::new(path, content, place))
     }
 
     /// Waits a moment for the right to make one.
@@ -285,10 +292,10 @@ impl Snapshots {
             return self.lease(id);
         }
         let _turn = self.0.turn.lock();
-        if !self.cuts()?.iter().any(|cut| cut == id) {
-            return Err(Error::CutGone);
-        }
-        self.leased(id)
+        let place = self.reserve(id)?;
+        let content = self.0.used.lock().get(id).and_then(|used| used.cut.clone());
+        let path = self.0.directory.join(id);
+        Ok(Lease::new(path, content.ok_or(Error::CutGone)?, place))
     }
 
     /// Removes cuts that nobody has read for an hour. Blocks.
@@ -346,9 +353,9 @@ impl Snapshots {
 
     fn leased(&self, name: &str) -> Result<Lease, Error> {
         let path = self.0.directory.join(name);
-        let manifest = Manifest::read(&path)?;
+        let content = Arc::new(Content::summed(&Manifest::read(&path)?));
         let place = self.reserve(name)?;
-        Ok(Lease { path, manifest, place })
+        Ok(Lease::new(path, content, place))
     }
 
     /// A place among the backups that are streamed.
@@ -360,21 +367,29 @@ impl Snapshots {
         }
         let entry = used.entry(name.to_owned()).or_insert(Use {
             leases: 0,
+            cut: None,
             since: Timestamp(0),
         });
         entry.leases += 1;
-        Ok(Place {
-            id: name.to_owned(),
-            snapshots: self.clone(),
-        })
+        Ok(Place::new(name, self))
     }
 
-    fn make(&self, name: &str, now: Timestamp) -> Result<PathBuf, Error> {
+    fn release(&self, id: &str) {
+        let mut used = self.0.used.lock();
+        let Some(entry) = used.get_mut(id) else { return };
+        entry.leases = entry.leases.saturating_sub(1);
+        entry.since = self.0.clock.now();
+        // A cut that was made stays, to be gone on with.
+        if entry.leases == 0 && entry.cut.is_none() {
+            used.remove(id);
+        }
+    }
+
+    /// Where one is to be made.
+    fn prepared(&self, name: &str) -> Result<PathBuf, Error> {
         let directory = &self.0.directory;
         fs::create_dir_all(directory).map_err(|source| self.failed(source))?;
-        let path = directory.join(name);
-        self.0.engine.checkpoint(&path, now)?;
-        Ok(path)
+        Ok(directory.join(name))
     }
 
     /// Out of sight at once, then gone.
@@ -426,54 +441,6 @@ impl Snapshots {
     fn failed(&self, source: io::Error) -> Error {
         let path = self.0.directory.clone();
         Error::Io { path, source }
-    }
-}
-
-/// A snapshot or cut that stays while it is read.
-pub struct Lease {
-    path: PathBuf,
-    manifest: Manifest,
-    place: Place,
-}
-
-impl Lease {
-    /// Names it for [`Snapshots::resume`].
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.place.id
-    }
-
-    /// Where its files lie.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What it is made of.
-    #[must_use]
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-}
-
-/// One of the [`BACKUPS_MAX`] that are streamed at once.
-struct Place {
-    id: String,
-    snapshots: Snapshots,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let shared = &self.snapshots.0;
-        let mut used = shared.used.lock();
-        let Some(entry) = used.get_mut(&self.id) else { return };
-        entry.leases = entry.leases.saturating_sub(1);
-        entry.since = shared.clock.now();
-        // A cut that was made stays to be resumed.
-        let stays = self.id.starts_with(CUT_PREFIX) && shared.directory.join(&self.id).exists();
-        if entry.leases == 0 && !stays {
-            used.remove(&self.id);
-        }
     }
 }
 
