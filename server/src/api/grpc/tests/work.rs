@@ -1,15 +1,12 @@
 //! Compaction and verification: one work at a time, ended by whoever leaves.
 
-use std::{
-    sync::mpsc::channel,
-    time::{Duration, Instant},
-};
+use std::{sync::mpsc::channel, time::Duration};
 
 use proto::v1::{CompactRequest, CreateSnapshotRequest, Strategy, VerifyRequest, VerifyResponse};
 use tonic::{Code, Status, Streaming};
 
 use super::node::{Node, put_all, reason};
-use crate::runtime::tasks;
+use crate::runtime::{tasks, time::Stopwatch};
 
 /// A refusal takes half a second, in which another work might have come to its end.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -41,7 +38,7 @@ async fn a_verification_ends_with_its_caller() {
     let folder = node.data_directory().join("verifying");
     let mut whole = Duration::MAX;
     for _ in 0..2 {
-        let started = Instant::now();
+        let started = Stopwatch::start();
         let mut stream = verify(&node).await;
         let mut last = None;
         while let Some(message) = stream.message().await.expect("a message") {
@@ -57,7 +54,7 @@ async fn a_verification_ends_with_its_caller() {
         for _ in 0..after {
             stream.message().await.expect("a message").expect("one");
         }
-        let left = Instant::now();
+        let left = Stopwatch::start();
         drop(stream);
         let engine = node.engine.clone();
         // What comes next finds the turn free.
@@ -84,7 +81,7 @@ async fn a_second_work_is_told_at_once_which_one_runs() {
     let running = running.expect("a thread");
     begun.recv().expect("it has begun");
 
-    let started = Instant::now();
+    let started = Stopwatch::start();
     let compact = node.admin().compact(CompactRequest::default()).await;
     let snapshot = CreateSnapshotRequest { name: "one".into() };
     let refusals = [
