@@ -1,7 +1,8 @@
-//! Backups over gRPC: how fast alone, what one that is held back costs the callers beside it, and how long the way back takes.
+//! Backups by `continuum-admin`: how fast alone, what one that is held back costs the callers beside it, and how long the way
+//! back takes.
 //!
 //! ```text
-//!  alone        Admin/Backup ─► files, synced            beside: as many bytes written and synced, without a node
+//!  alone        backup create ─► files, summed, synced   beside: as many bytes written and synced, without a node
 //!  held back    callers at a fixed rate:  quiet │ while a backup runs │ quiet        p99 of the second over the first
 //!  restored     verify, copy, another life, start, ready; then everything is counted
 //! ```
@@ -16,12 +17,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use continuum_tests::{Launch, Node, grpc};
-use engine::backup::{MANIFEST, MANIFEST_SUM, Manifest, Restore, restore};
-use proto::v1::{
-    BackupRequest, BatchWrite, DeleteSnapshotRequest, GetRequest, PutRequest, admin_client::AdminClient,
-    backup_response::Part, concepts_client::ConceptsClient, put_request::Write,
-};
+use continuum_tests::{Admin, Launch, Node, grpc};
+use engine::backup::{Restore, restore};
+use proto::v1::{BatchWrite, GetRequest, PutRequest, concepts_client::ConceptsClient, put_request::Write};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -69,63 +67,18 @@ fn chunks() -> impl Iterator<Item = Vec<BatchWrite>> + Send + 'static {
     })
 }
 
-/// Takes a backup into `directory` as a program that keeps one would: every file written and synced. Returns its bytes.
-async fn back_up(channel: &Channel, directory: &Path, bytes_per_s_max: u64) -> u64 {
-    let mut client = AdminClient::new(channel.clone());
-    let request = BackupRequest {
-        bytes_per_s_max,
-        ..BackupRequest::default()
-    };
-    let mut parts = client.backup(request).await.expect("a backup").into_inner();
-    let mut receiving: Option<(String, Manifest)> = None;
-    let mut open: Option<(u32, File)> = None;
-    while let Some(part) = parts.message().await.expect("a part") {
-        match (part.part.expect("a kind of part"), &receiving) {
-            (Part::Start(start), _) => {
-                fs::create_dir_all(directory).expect("a folder for the backup");
-                fs::write(directory.join(MANIFEST), &start.manifest).expect("the manifest");
-                fs::write(directory.join(MANIFEST_SUM), &start.manifest_sum).expect("its sum");
-                let manifest = Manifest::from_json(&start.manifest).expect("a manifest");
-                // Of an empty file no piece comes.
-                for file in &manifest.files {
-                    create(directory, &file.path);
-                }
-                receiving = Some((start.id, manifest));
-            }
-            (Part::Chunk(chunk), Some((_, manifest))) => {
-                if open.as_ref().is_none_or(|(number, _)| *number != chunk.file) {
-                    finish(open.take());
-                    let file = create(directory, &manifest.files[chunk.file as usize].path);
-                    open = Some((chunk.file, file));
-                }
-                let (_, file) = open.as_mut().expect("opened just now");
-                file.write_all(&chunk.data).expect("room for the backup");
-            }
-            (Part::End(_), Some((id, manifest))) => {
-                finish(open.take());
-                let name = id.clone();
-                client
-                    .delete_snapshot(DeleteSnapshotRequest { name })
-                    .await
-                    .expect("released");
-                return manifest.bytes();
-            }
-            _ => panic!("a backup starts with its manifest"),
-        }
-    }
-    panic!("the backup broke off");
-}
-
-fn create(directory: &Path, name: &str) -> File {
-    let path = directory.join(name);
-    fs::create_dir_all(path.parent().expect("files lie in folders")).expect("a folder of the backup");
-    File::create(path).expect("a file of the backup")
-}
-
-fn finish(file: Option<(u32, File)>) {
-    if let Some((_, file)) = file {
-        file.sync_all().expect("a synced file");
-    }
+/// Makes a backup within `folder`, from the command to its end. Returns where it is and its bytes.
+async fn back_up(node: &Node, folder: PathBuf, bytes_per_s_max: u64) -> (PathBuf, u64) {
+    let admin = Admin::of(node);
+    let made = tokio::task::spawn_blocking(move || {
+        let folder = folder.to_str().expect("temporary folders have plain names");
+        let rate = bytes_per_s_max.to_string();
+        let words = ["backup", "create", folder, "--bytes-per-s", &rate, "-o", "json"];
+        admin.ok(&words).json()
+    });
+    let made = made.await.expect("a backup");
+    let path = made["path"].as_str().expect("it says where it is").into();
+    (path, made["bytes"].as_u64().expect("it says how large it is"))
 }
 
 /// Bytes per second of writing and syncing `bytes` without a node.
@@ -223,13 +176,11 @@ async fn restored_s(backup: &Path) -> f64 {
 }
 
 async fn run(node: &Node) -> Run {
-    // The backup has a connection of its own, as another program would.
-    let (channel, admin) = (grpc::channel(node).await, grpc::channel(node).await);
+    let channel = grpc::channel(node).await;
     let folder = TempDir::with_prefix("continuum-backup-").expect("a folder for temporary files");
-    let path = |name: &str| -> PathBuf { folder.path().join(name) };
 
     let started = Instant::now();
-    let bytes = back_up(&admin, &path("alone"), 0).await;
+    let (backup, bytes) = back_up(node, folder.path().to_owned(), 0).await;
     let alone = bytes as f64 / MIB / started.elapsed().as_secs_f64();
     let disk = [(); 2].map(|()| disk_rate(folder.path(), bytes) / MIB);
 
@@ -237,7 +188,7 @@ async fn run(node: &Node) -> Run {
     let before = quiet(&channel, time).await;
     let (done, over) = tokio::sync::watch::channel(false);
     let (beside_p99_ms, ()) = tokio::join!(callers_p99(&channel, over), async {
-        back_up(&admin, &path("held-back"), HELD_BACK_BYTES_PER_S).await;
+        back_up(node, folder.path().to_owned(), HELD_BACK_BYTES_PER_S).await;
         done.send_replace(true);
     });
     let after = quiet(&channel, time).await;
@@ -246,7 +197,7 @@ async fn run(node: &Node) -> Run {
         disk,
         quiet_p99_ms: [before, after],
         beside_p99_ms,
-        restored_s: restored_s(&path("alone")).await,
+        restored_s: restored_s(&backup).await,
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn compact(
         {
             // RocksDB flushes what a piece overlaps before it rewrites it.
             let _held = SyncFirst::begin(queue)?;
-            files.rewrite(piece.family, Some(&piece.from), Some(&piece.to));
+            files.rewrite(piece.family, Some(&piece.from), Some(&piece.to))?;
         }
         done.done_bytes += piece.bytes;
         goes_on = progress(done);

@@ -29,6 +29,7 @@ use crate::{
         concepts,
         meta::{self, Identity},
     },
+    operations::Turn,
     recovery::{self, Recovered},
     store::{self, Family, Store, View, end_of_prefix, rocks},
     verify,
@@ -216,8 +217,8 @@ pub(crate) struct Shared {
     identity: Identity,
     context_key: meta::ContextKey,
     disk: Arc<Mutex<Disk>>,
-    /// Held while a checkpoint of the store is made or read, or it is compacted on demand: one at a time.
-    pub(crate) operation: Mutex<()>,
+    /// Whose turn it is to make or read a checkpoint of the store, or to compact it on demand.
+    pub(crate) operation: Turn,
     /// Whether more of the log is kept than is needed.
     keeps_log: bool,
     /// The most that one batch may leave in the log.
@@ -293,7 +294,7 @@ impl Engine {
             identity,
             context_key,
             disk,
-            operation: Mutex::default(),
+            operation: Turn::default(),
             keeps_log: settings.log_keep_bytes > 0,
             record_bytes_max: record,
             threads: Mutex::new(Some(threads)),

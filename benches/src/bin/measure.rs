@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         println!("{}", table(&figures));
     }
     if arguments.only != Some(Part::Engine)
-        && let Err(what) = build_continuumd()
+        && let Err(what) = build_beside()
     {
         eprintln!("measure: {what}");
         return ExitCode::FAILURE;
@@ -140,8 +140,8 @@ fn print(output: Output, figures: &[Figure], machine: usize) {
     }
 }
 
-/// Run by cargo, the node that is measured is first built from the same tree; run by hand, it is what lies beside.
-fn build_continuumd() -> Result<(), String> {
+/// Run by cargo, the node that is measured and the tool are first built from the same tree; run by hand, they are what lies beside.
+fn build_beside() -> Result<(), String> {
     let Some(cargo) = std::env::var_os("CARGO") else {
         return Ok(());
     };
@@ -152,13 +152,15 @@ fn build_continuumd() -> Result<(), String> {
         "--release",
         "--bin",
         "continuumd",
+        "--bin",
+        "continuum-admin",
         "--manifest-path",
         manifest,
     ];
     let status = Command::new(cargo).args(arguments).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("continuumd did not build: {status}")),
+        Ok(status) => Err(format!("continuumd and continuum-admin did not build: {status}")),
         Err(error) => Err(format!("cargo cannot be run: {error}")),
     }
 }

@@ -1,4 +1,10 @@
-//! Making a backup of a running node.
+//! Making a backup of a running node, or only the cut that one is made of.
+//!
+//! ```text
+//!  link ─► the log is synced ─► RocksDB checkpoint: hard links ─► Outline         an instant; of the engine's operations
+//!  cut                  as it is: whoever reads the files sums them
+//!  checkpoint           every file read, summed and synced ─► manifest ─► its sum ─► renamed        beside everything else
+//! ```
 
 use std::{
     fs, io,
@@ -8,7 +14,7 @@ use std::{
 
 use wal::storage::Storage as _;
 
-use super::{DATABASE, Error, FileSum, MANIFEST, MANIFEST_SUM, Manifest, PARTIAL, error::failed, sums};
+use super::{DATABASE, Error, FileLength, MANIFEST, MANIFEST_SUM, Manifest, Outline, PARTIAL, error::failed, sums};
 use crate::{
     clock::Timestamp,
     commit::{queue::Queue, sync_first::SyncFirst},
@@ -19,28 +25,41 @@ use crate::{
 /// What a checkpoint takes besides its tables: a manifest, options, and what is flushed while it is made.
 const OVERHEAD_BYTES: u64 = 16 << 20;
 
-/// Makes `directory` a backup of everything acknowledged before the call.
+/// A backup whose files are there and were not read yet; dropped before it is whole, it is gone.
+pub(crate) struct Draft {
+    place: Place,
+    outline: Outline,
+    is_whole: bool,
+}
+
+/// Links what `directory` is to be a backup of: everything acknowledged before the call. Two of one name at a time would
+/// remove each other's.
 ///
 /// # Errors
 /// [`Error`]; nothing of that name is left behind.
-pub(crate) fn checkpoint(
-    store: &dyn Store,
-    queue: &Queue,
-    directory: &Path,
-    made_at: Timestamp,
-) -> Result<Manifest, Error> {
-    let Some(files) = store.files() else {
-        let refusal = "this node keeps its data in memory: there are no files to back up";
-        return Err(Error::Refused(refusal.to_owned()));
-    };
+pub(crate) fn draft(store: &dyn Store, queue: &Queue, directory: &Path, made_at: Timestamp) -> Result<Draft, Error> {
+    let files = files_of(store)?;
     let place = Place::prepare(directory)?;
-    check_room(files, &place.parent)?;
-    let outcome = fill(files, queue, &place, made_at);
-    if outcome.is_err() && place.partial.exists() {
-        // The first error is the one to act on; what is left is recognised by its name.
-        let _ = fs::remove_dir_all(&place.partial);
-    }
-    outcome
+    let outline = link(files, queue, &place.parent, &place.partial, made_at)?;
+    Ok(Draft {
+        place,
+        outline,
+        is_whole: false,
+    })
+}
+
+/// Makes `directory`, which must not be there, the files of a backup that nobody has summed. It is not synced.
+///
+/// # Errors
+/// [`Error`]; nothing of that name is left behind.
+pub(crate) fn cut(store: &dyn Store, queue: &Queue, directory: &Path, made_at: Timestamp) -> Result<Outline, Error> {
+    let parent = directory.parent().unwrap_or(Path::new("."));
+    link(files_of(store)?, queue, parent, directory, made_at)
+}
+
+fn files_of(store: &dyn Store) -> Result<&dyn Files, Error> {
+    let refusal = "this node keeps its data in memory: there are no files to back up";
+    store.files().ok_or_else(|| Error::Refused(refusal.to_owned()))
 }
 
 /// Where a backup is made.
@@ -118,59 +137,101 @@ fn check_room(files: &dyn Files, parent: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn fill(files: &dyn Files, queue: &Queue, place: &Place, made_at: Timestamp) -> Result<Manifest, Error> {
-    let Place { parent, partial, whole } = place;
-    fs::create_dir(partial).map_err(failed("create", partial))?;
-    let database = partial.join(DATABASE);
-    {
-        let _held = SyncFirst::begin(queue)?;
-        files.checkpoint(&database)?;
+/// Makes `folder` within `parent` and the database's files in it.
+fn link(files: &dyn Files, queue: &Queue, parent: &Path, folder: &Path, made_at: Timestamp) -> Result<Outline, Error> {
+    check_room(files, parent)?;
+    fs::create_dir(folder).map_err(failed("create", folder))?;
+    let linked = || {
+        let database = folder.join(DATABASE);
+        {
+            let _held = SyncFirst::begin(queue)?;
+            files.checkpoint(&database)?;
+        }
+        let reader = Reader::open(&database)?;
+        let lsn = meta::applied(&reader)?;
+        let identity: Identity = meta::read(&reader, meta::IDENTITY)?
+            .ok_or_else(|| crate::store::Error("the identity of the node is missing".to_owned()))?;
+        drop(reader);
+        Ok(Outline {
+            node: identity.node,
+            cluster: identity.cluster,
+            incarnation: identity.incarnation,
+            lsn,
+            made_at,
+            files: lengths(&database)?,
+        })
+    };
+    let outline = linked();
+    if outline.is_err() {
+        // The first error is the one to act on; what is left is recognised by its name.
+        let _ = fs::remove_dir_all(folder);
     }
-    let reader = Reader::open(&database)?;
-    let lsn = meta::applied(&reader)?;
-    let identity: Identity = meta::read(&reader, meta::IDENTITY)?
-        .ok_or_else(|| crate::store::Error("the identity of the node is missing".to_owned()))?;
-    drop(reader);
-    let manifest = Manifest {
-        node: identity.node,
-        cluster: identity.cluster,
-        incarnation: identity.incarnation,
-        lsn,
-        made_at,
-        files: sum_all(&database)?,
-    };
-    let json = manifest.to_json();
-    let write = |name: &str, content: &[u8]| {
-        let path = partial.join(name);
-        sums::write(&path, content).map_err(failed("write", &path))
-    };
-    let sync = |path: &Path| sums::sync_directory(path).map_err(failed("sync", path));
-    sync(&database)?;
-    write(MANIFEST, json.as_bytes())?;
-    sync(partial)?;
-    write(MANIFEST_SUM, Manifest::sum_line(json.as_bytes()).as_bytes())?;
-    sync(partial)?;
-    fs::rename(partial, whole).map_err(failed("rename the finished backup to", whole))?;
-    sync(parent)?;
-    Ok(manifest)
+    outline
 }
 
-/// Sums every file, and syncs it: what was copied, not linked, may not be durable yet.
-fn sum_all(database: &Path) -> Result<Vec<FileSum>, Error> {
-    let mut sums = Vec::new();
-    for entry in fs::read_dir(database).map_err(failed("read", database))? {
-        let path = entry.map_err(failed("read", database))?.path();
-        let (bytes, sha256) = fs::File::open(&path)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| sums::of_file(&path, &mut |_| {}))
-            .map_err(failed("read", &path))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        sums.push(FileSum {
-            path: format!("{DATABASE}/{name}"),
-            bytes,
-            sha256,
-        });
+fn lengths(database: &Path) -> Result<Vec<FileLength>, Error> {
+    let length = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        Ok(FileLength {
+            path: format!("{DATABASE}/{}", entry.file_name().to_string_lossy()),
+            bytes: entry.metadata()?.len(),
+        })
+    };
+    let lengths: io::Result<Vec<FileLength>> = fs::read_dir(database).and_then(|entries| entries.map(length).collect());
+    let mut lengths = lengths.map_err(failed("read", database))?;
+    lengths.sort_by(|left, right| left.path.cmp(&right.path));
+    Ok(lengths)
+}
+
+impl Draft {
+    /// Makes a backup of it: sums every file, and says so in the manifest.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing of that name is left behind.
+    pub(crate) fn finish(mut self) -> Result<Manifest, Error> {
+        let Place { parent, partial, whole } = &self.place;
+        let manifest = self.outline.with_sums(self.sums()?);
+        let json = manifest.to_json();
+        let write = |name: &str, content: &[u8]| {
+            let path = partial.join(name);
+            sums::write(&path, content).map_err(failed("write", &path))
+        };
+        let sync = |path: &Path| sums::sync_directory(path).map_err(failed("sync", path));
+        sync(&partial.join(DATABASE))?;
+        write(MANIFEST, json.as_bytes())?;
+        sync(partial)?;
+        write(MANIFEST_SUM, Manifest::sum_line(json.as_bytes()).as_bytes())?;
+        sync(partial)?;
+        fs::rename(partial, whole).map_err(failed("rename the finished backup to", whole))?;
+        sync(parent)?;
+        self.is_whole = true;
+        Ok(manifest)
     }
-    sums.sort_by(|left, right| left.path.cmp(&right.path));
-    Ok(sums)
+
+    /// Sums every file, and syncs it: what was copied, not linked, may not be durable yet.
+    fn sums(&self) -> Result<Vec<String>, Error> {
+        let sum = |file: &FileLength| {
+            let path = self.place.partial.join(&file.path);
+            let read = fs::File::open(&path)
+                .and_then(|file| file.sync_all())
+                .and_then(|()| sums::of_file(&path, &mut |_| {}));
+            let (bytes, sum) = read.map_err(failed("read", &path))?;
+            if bytes != file.bytes {
+                return Err(Error::Refused(format!(
+                    "{} was cut or written to while it was read: nobody else may touch it",
+                    path.display()
+                )));
+            }
+            Ok(sum)
+        };
+        self.outline.files.iter().map(sum).collect()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.is_whole && self.place.partial.exists() {
+            let _ = fs::remove_dir_all(&self.place.partial);
+        }
+    }
 }

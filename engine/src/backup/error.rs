@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{CommitError, OpenError, store};
+use crate::{CommitError, Occupied, OpenError, store};
 
 /// Why a backup was not made, is not sound or was not restored.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Something else is being done with the files. Nothing was begun.
+    #[error(transparent)]
+    Occupied(#[from] Occupied),
     /// The engine takes no part in it now.
     #[error("the engine takes no part in it now: {0}")]
     Engine(#[from] CommitError),

@@ -4,10 +4,12 @@
 //!  { "format": 1, "node": "replica-1", "cluster": "<32 hex>", "incarnation": "<16 hex>", "lsn": 4711, "made_at": <µs since 1970>,
 //!    "files": [ { "path": "db/000012.sst", "bytes": 67108864, "sha256": "<64 hex>" }, … ] }          sorted by path
 //! ```
+//!
+//! An [`Outline`] is the same before anything was summed: its files have no `sha256`.
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wal::Lsn;
 
 use super::{DATABASE, Error, MANIFEST, sums, verify};
@@ -16,9 +18,9 @@ use crate::clock::Timestamp;
 /// The format this build writes and reads.
 pub const FORMAT: u32 = 1;
 
-/// What a backup says of itself.
+/// What a backup says of itself: whose it is, and what files it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
+pub struct Contents<F> {
     /// Name of the node that was backed up.
     pub node: String,
     /// The cluster it belonged to.
@@ -30,7 +32,21 @@ pub struct Manifest {
     /// When it was made.
     pub made_at: Timestamp,
     /// Every file besides the manifest and its sum, sorted by path.
-    pub files: Vec<FileSum>,
+    pub files: Vec<F>,
+}
+
+/// What a backup says of itself.
+pub type Manifest = Contents<FileSum>;
+
+/// What is known of a backup before its files were read.
+pub type Outline = Contents<FileLength>;
+
+/// What is known of one file.
+pub trait Entry: Serialize + DeserializeOwned + Clone {
+    /// Where, from the backup's directory on, parts separated by `/`.
+    fn path(&self) -> &str;
+    /// Its length.
+    fn bytes(&self) -> u64;
 }
 
 /// One file of a backup.
@@ -45,17 +61,47 @@ pub struct FileSum {
     pub sha256: String,
 }
 
-/// The manifest as it is written.
+/// One file that was not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileLength {
+    /// Where, from the backup's directory on, parts separated by `/`.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl Entry for FileSum {
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Entry for FileLength {
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// The contents as they are written.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct Written<F> {
     format: u32,
     node: String,
     cluster: String,
     incarnation: String,
     lsn: u64,
     made_at: u64,
-    files: Vec<FileSum>,
+    files: Vec<F>,
 }
 
 #[derive(Deserialize)]
@@ -63,14 +109,14 @@ struct Format {
     format: u32,
 }
 
-impl Manifest {
+impl<F: Entry> Contents<F> {
     /// Bytes of all files, the manifest and its sum not counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().map(Entry::bytes).sum()
     }
 
-    /// The manifest as it stands in its file.
+    /// The contents as they stand in a file.
     #[must_use]
     pub fn to_json(&self) -> String {
         let written = Written {
@@ -87,19 +133,11 @@ impl Manifest {
         json
     }
 
-    /// Reads the manifest of a backup and holds it against its own sum; the files are not looked at.
+    /// Reads contents.
     ///
     /// # Errors
-    /// [`Error::Damaged`], [`Error::NotABackup`], [`Error::Io`].
-    pub fn read(directory: &Path) -> Result<Manifest, Error> {
-        verify::manifest(directory)
-    }
-
-    /// Reads a manifest.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn from_json(json: &[u8]) -> Result<Manifest, String> {
+    /// What is wrong with them.
+    pub fn from_json(json: &[u8]) -> Result<Contents<F>, String> {
         let unreadable = |error: serde_json::Error| format!("{MANIFEST} is not the manifest of a backup: {error}");
         let Format { format } = serde_json::from_slice(json).map_err(unreadable)?;
         if format != FORMAT {
@@ -107,7 +145,7 @@ impl Manifest {
                 "{MANIFEST} is of format {format}, this build reads {FORMAT}: use the build that made the backup, or a newer one"
             ));
         }
-        let written: Written = serde_json::from_slice(json).map_err(unreadable)?;
+        let written: Written<F> = serde_json::from_slice(json).map_err(unreadable)?;
         let number = |field: &str, text: &str| {
             let digits = (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
             digits.ok_or_else(|| format!("{MANIFEST}: {field} is not 16 hexadecimal digits"))
@@ -116,10 +154,13 @@ impl Manifest {
             .ok()
             .filter(|_| written.cluster.len() == 32)
             .ok_or_else(|| format!("{MANIFEST}: cluster is not 32 hexadecimal digits"))?;
-        if let Some(file) = written.files.iter().find(|file| !is_inside(&file.path)) {
-            return Err(format!("{MANIFEST} names a file outside of the backup: {}", file.path));
+        if let Some(file) = written.files.iter().find(|file| !is_inside(file.path())) {
+            return Err(format!(
+                "{MANIFEST} names a file outside of the backup: {}",
+                file.path()
+            ));
         }
-        Ok(Manifest {
+        Ok(Contents {
             incarnation: number("incarnation", &written.incarnation)?,
             node: written.node,
             cluster: cluster.to_be_bytes(),
@@ -127,6 +168,51 @@ impl Manifest {
             made_at: Timestamp(written.made_at),
             files: written.files,
         })
+    }
+
+    /// With other knowledge of the files.
+    fn with_files<G>(&self, files: Vec<G>) -> Contents<G> {
+        Contents {
+            node: self.node.clone(),
+            cluster: self.cluster,
+            incarnation: self.incarnation,
+            lsn: self.lsn,
+            made_at: self.made_at,
+            files,
+        }
+    }
+}
+
+impl Outline {
+    /// The manifest, once the SHA-256 of every file is known, in the order of the files.
+    #[must_use]
+    pub fn with_sums(&self, sums: impl IntoIterator<Item = String>) -> Manifest {
+        let summed = |(file, sha256): (&FileLength, String)| FileSum {
+            path: file.path.clone(),
+            bytes: file.bytes,
+            sha256,
+        };
+        self.with_files(self.files.iter().zip(sums).map(summed).collect())
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of a backup and holds it against its own sum; the files are not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::NotABackup`], [`Error::Io`].
+    pub fn read(directory: &Path) -> Result<Manifest, Error> {
+        verify::manifest(directory)
+    }
+
+    /// The same without the sums.
+    #[must_use]
+    pub fn outline(&self) -> Outline {
+        let length = |file: &FileSum| FileLength {
+            path: file.path.clone(),
+            bytes: file.bytes,
+        };
+        self.with_files(self.files.iter().map(length).collect())
     }
 
     /// What stands in the file of the manifest's sum.

@@ -5,12 +5,13 @@
 //!  DIR/backup.json         Manifest: whose it is, up to which LSN, and length and SHA-256 of every file
 //!  DIR/backup.json.sha256  "<hex>  backup.json\n", written last; `sha256sum -c` reads it
 //!
+//!  cut          DIR/db alone, and an Outline: whoever reads the files sums them
 //!  checkpoint   DIR.partial ── files, synced, summed ── manifest ── its sum ──► renamed to DIR
 //!  verify       every byte of DIR against the manifest, the manifest against its sum
 //!  restore      verify ──► RESTORING ──► db.copy ──► db, another life ──► log behind the LSN ──► node-id ──► RESTORING removed
 //! ```
 //!
-//! Invariants: a directory without the suffix `.partial` is whole; no bit of it can change unnoticed; a restore writes nothing
+//! Invariants: a backup without the suffix `.partial` is whole; no bit of it can change unnoticed; a restore writes nothing
 //! before the whole backup was verified; a restored node never gives out a dot that the node backed up, or another restore of
 //! the same backup, may give out: it is another incarnation, of another cluster unless told to rejoin its own.
 //!
@@ -24,10 +25,11 @@ mod restore;
 mod sums;
 mod verify;
 
-pub(crate) use checkpoint::checkpoint;
+pub(crate) use checkpoint::{cut, draft};
 pub use error::{Error, Fault, Wrong};
-pub use manifest::{FORMAT, FileSum, Manifest};
+pub use manifest::{Contents, Entry, FORMAT, FileLength, FileSum, Manifest, Outline};
 pub use restore::{MARKER, Restore, Restored, refuse_unfinished, restore};
+pub use sums::hex;
 pub use verify::verify;
 
 /// Name of the manifest.

@@ -51,6 +51,8 @@ const NODE_ID: &str = "node-id";
 const IGNORED: [&str; 3] = ["LOCK", "lost+found", "RESTORING.new"];
 /// Room besides the database and the log: the marker, the manifest, one flush.
 const OVERHEAD_BYTES: u64 = 16 << 20;
+/// Segments of the log that a restored node begins with, of which it has next to nothing to keep in them.
+const SEGMENT_BYTES_MAX: u64 = 1 << 20;
 /// Rows deleted at once.
 const ROWS_PER_WRITE: usize = 1_000;
 
@@ -259,7 +261,7 @@ impl Target {
         let volume = wal::storage::Disk::for_reading(&self.path).and_then(|target| target.free_bytes());
         let free_bytes = volume.map_err(failed("ask for the free space of", &self.path))?;
         // Two segments, for a moment: the first of every log, and the one behind the skip.
-        let needed_bytes = manifest.bytes() + settings.segment_bytes * 2 + OVERHEAD_BYTES;
+        let needed_bytes = manifest.bytes() + segments(settings).segment_bytes * 2 + OVERHEAD_BYTES;
         if !resumed && free_bytes < needed_bytes {
             return Err(Error::NoSpace {
                 path: self.path.clone(),
@@ -369,7 +371,7 @@ impl Target {
         }
         let storage = wal::storage::Disk::open(&path).map_err(failed("create", &path))?;
         let made = || {
-            let (mut log, _) = Log::open(Arc::new(storage), settings.log(), &codec::encode(identity))?;
+            let (mut log, _) = Log::open(Arc::new(storage), segments(settings).log(), &codec::encode(identity))?;
             log.skip_past(lsn)?;
             // The first segment, before the skip, would say that the records are to come.
             log.retire(lsn)?;
@@ -389,6 +391,14 @@ impl Target {
 
     fn sync(&self) -> Result<(), Error> {
         sums::sync_directory(&self.path).map_err(failed("sync", &self.path))
+    }
+}
+
+/// What the log is made with: the node that starts on it makes its own segments as large as it likes.
+fn segments(settings: &Settings) -> Settings {
+    Settings {
+        segment_bytes: settings.segment_bytes.min(SEGMENT_BYTES_MAX),
+        ..settings.clone()
     }
 }
 

@@ -12,8 +12,9 @@ use sha2::{Digest as _, Sha256};
 /// Read at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Small hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
+/// Small hexadecimal digits, as `sha256sum` prints them.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

@@ -304,7 +304,10 @@ pub trait Files {
     /// When they cannot be listed.
     fn tables(&self, family: Family) -> Result<Vec<Table>, Error>;
     /// Rewrites keys in `[from, to]` down to the lowest level, without what was deleted or overwritten.
-    fn rewrite(&self, family: Family, from: Option<&[u8]>, to: Option<&[u8]>);
+    ///
+    /// # Errors
+    /// When any compaction failed meanwhile, this one as a rule: what was to be rewritten may be as it was.
+    fn rewrite(&self, family: Family, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<(), Error>;
 }
 
 /// The smallest key above every key that begins with `prefix`; `None` when there is no such key.

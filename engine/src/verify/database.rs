@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::{Damage, FamilyReport, Report, open};
+use super::{Damage, FamilyReport, Meter, Metered, Report, open};
 use crate::{
     backup::DATABASE,
     keyspace::{
@@ -21,11 +21,14 @@ use crate::{
 /// Damaged rows of one family that are named one by one; the others are counted.
 const ROWS_NAMED_MAX: u64 = 1_000;
 
-/// Is handed rows, and what hides others.
-type Walker<'a> = &'a dyn Fn(Family, &mut dyn FnMut(&[u8], &[u8]), &mut dyn FnMut(Hidden));
+/// Is handed rows until it returns false.
+type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
 
-/// Walks a database that nobody writes to; `done` is told bytes of tables.
-pub(super) fn walk_files(report: &mut Report, folder: &Path, done: &mut dyn FnMut(u64)) {
+/// Hands out rows, and what hides others.
+type Walker<'a> = &'a dyn Fn(Family, Visit<'_>, &mut dyn FnMut(Hidden));
+
+/// Walks a database that nobody writes to.
+pub(super) fn walk_files(report: &mut Report, meter: &Meter<'_>, folder: &Path) {
     let reader = match open(folder) {
         Ok(reader) => reader,
         Err(what) => {
@@ -36,12 +39,11 @@ pub(super) fn walk_files(report: &mut Report, folder: &Path, done: &mut dyn FnMu
             });
         }
     };
-    let mut sizes = Vec::new();
-    for family in Family::ALL {
-        sizes.push(check_tables(report, &reader, family));
-    }
-    let walk = |family: Family, visit: &mut dyn FnMut(&[u8], &[u8]), hidden: &mut dyn FnMut(Hidden)| {
-        if let Err(error) = reader.walk(family, visit, hidden) {
+    let sizes = Family::ALL.map(|family| check_tables(report, &reader, family));
+    let walk = |family: Family, visit: Visit<'_>, hidden: &mut dyn FnMut(Hidden)| {
+        meter.part(sizes[family.index()]);
+        let mut counted = |key: &[u8], value: &[u8]| meter.row(key.len() + value.len()) && visit(key, value);
+        if let Err(error) = reader.walk(family, &mut counted, hidden) {
             hidden(Hidden {
                 after: None,
                 before: None,
@@ -49,22 +51,15 @@ pub(super) fn walk_files(report: &mut Report, folder: &Path, done: &mut dyn FnMu
             });
         }
     };
-    let mut done_bytes = 0;
-    let mut after = |family: Family| {
-        done_bytes += sizes[family.index()];
-        done(done_bytes);
-    };
-    walk_all(report, &reader, &walk, &mut after);
+    let view = Metered { view: &reader, meter };
+    walk_all(report, meter, &view, &walk);
 }
 
 /// Walks a store without files.
-pub(super) fn walk_view(report: &mut Report, view: &dyn View) {
-    let walk = |family: Family, visit: &mut dyn FnMut(&[u8], &[u8]), hidden: &mut dyn FnMut(Hidden)| {
-        let mut take = |key: &[u8], value: &[u8]| {
-            visit(key, value);
-            true
-        };
-        if let Err(error) = view.scan(family, &[], None, &mut take) {
+pub(super) fn walk_view(report: &mut Report, meter: &Meter<'_>, view: &dyn View) {
+    let view = Metered { view, meter };
+    let walk = |family: Family, visit: Visit<'_>, hidden: &mut dyn FnMut(Hidden)| {
+        if let Err(error) = view.scan(family, &[], None, visit) {
             hidden(Hidden {
                 after: None,
                 before: None,
@@ -72,7 +67,7 @@ pub(super) fn walk_view(report: &mut Report, view: &dyn View) {
             });
         }
     };
-    walk_all(report, view, &walk, &mut |_| {});
+    walk_all(report, meter, &view, &walk);
 }
 
 /// Whether every table is there, with its length; returns the bytes of all.
@@ -94,7 +89,7 @@ fn check_tables(report: &mut Report, reader: &Reader, family: Family) -> u64 {
     tables.iter().map(|table| table.bytes).sum()
 }
 
-fn walk_all(report: &mut Report, view: &dyn View, walk: Walker<'_>, after: &mut dyn FnMut(Family)) {
+fn walk_all(report: &mut Report, meter: &Meter<'_>, view: &dyn View, walk: Walker<'_>) {
     let actors = meta::actors(view).inspect_err(|error| {
         report.damage.push(Damage {
             place: "family meta".to_owned(),
@@ -103,11 +98,17 @@ fn walk_all(report: &mut Report, view: &dyn View, walk: Walker<'_>, after: &mut 
         });
     });
     for family in Family::ALL {
+        if meter.is_stopped() {
+            return;
+        }
         let mut walked = Walked::of(family);
         let mut hidden = Vec::new();
         walk(
             family,
-            &mut |key, value| walked.row(view, actors.as_ref().ok(), key, value),
+            &mut |key, value| {
+                walked.row(view, actors.as_ref().ok(), key, value);
+                true
+            },
             &mut |found| hidden.push(found),
         );
         if family == Family::Concepts && !hidden.is_empty() {
@@ -117,7 +118,6 @@ fn walk_all(report: &mut Report, view: &dyn View, walk: Walker<'_>, after: &mut 
             .damage
             .extend(hidden.into_iter().map(|hidden| name_hidden(family, &hidden)));
         walked.report(report);
-        after(family);
     }
     match audit::verify(view) {
         Err(audit::Fault::Broken { sequence, reason }) => report.damage.push(Damage {

@@ -2,7 +2,7 @@
 
 use wal::inspect::{Inspection, Placed, Visit};
 
-use super::{Damage, LogReport, Report};
+use super::{Damage, LogReport, Meter, Report};
 use crate::{commit::record, keyspace::row, open::LOG, store::Family};
 
 /// One change of a record of the log, in words.
@@ -41,12 +41,13 @@ fn read<'a>(header: u8, body: &'a [u8], changes: &mut Vec<crate::store::Change<'
 /// Reads the log by `inspect` and adds what it finds to `report`.
 pub(super) fn walk(
     report: &mut Report,
+    meter: &Meter<'_>,
     inspect: &mut dyn FnMut(Visit<'_>) -> Result<Inspection, wal::Error>,
 ) -> Result<(), wal::Error> {
     let mut undecodable = Vec::new();
     let inspection = inspect(&mut |placed: Placed<'_>| {
         undecodable.extend(check(placed));
-        true
+        meter.row(placed.body.len())
     })?;
     let Inspection { segments, faults } = inspection;
     report.log = LogReport {

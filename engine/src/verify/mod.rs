@@ -10,21 +10,25 @@
 //!  Engine       a running one: the log up to what is synced, the database by a checkpoint of hard links
 //! ```
 //!
+//! Whoever waits is asked several times in a second whether it goes on; told to stop, it leaves nothing behind.
+//!
 //! Nothing is changed: no torn tail is cut, nothing is flushed in a directory that is only looked at. What is not looked at:
 //! filters and indexes of tables beyond those a walk uses, and whether the disk would give the same bytes without its caches.
 
 mod database;
 mod log;
+mod meter;
 
 use std::path::Path;
 
 use wal::{Lsn, storage::Disk};
 
+use self::meter::{Meter, Metered};
 use crate::{
-    backup,
+    CommitError, Occupied, backup,
     commit::{queue::Queue, sync_first::SyncFirst},
     open::{LOG, OpenError},
-    store::{Family, Store, rocks::Reader},
+    store::{self, Family, Store, rocks::Reader},
 };
 
 pub use log::{Change, changes};
@@ -89,41 +93,70 @@ impl std::fmt::Display for Damage {
     }
 }
 
-/// Is told bytes done and, roughly, bytes to do.
-pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+/// Is told bytes done and, roughly, bytes to do, several times in a second; false stops.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64) -> bool;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It was told to stop.
+    #[error("nothing is reported: the verification was told to stop")]
+    Stopped,
+    /// Something else is being done with the files.
+    #[error(transparent)]
+    Occupied(#[from] Occupied),
+    /// The engine takes no part in it now.
+    #[error("nothing was verified: {0}")]
+    Engine(#[from] CommitError),
+    /// The log or the store cannot be read at all, or what is there is no data directory; the text says what to do.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl From<wal::Error> for Error {
+    fn from(error: wal::Error) -> Error {
+        Error::Open(error.into())
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Error {
+        Error::Open(error.into())
+    }
+}
 
 /// Verifies the data directory of a node that is not running. The caller holds its lock.
 ///
 /// # Errors
-/// When there is no data directory, or a restore into it was interrupted. Damage is no error: it is reported.
-pub fn directory(path: &Path, progress: Progress<'_>) -> Result<Report, OpenError> {
+/// When there is no data directory, a restore into it was interrupted, or it was told to stop. Damage is no error: it is
+/// reported.
+pub fn directory(path: &Path, progress: Progress<'_>) -> Result<Report, Error> {
     backup::refuse_unfinished(path).map_err(OpenError::Refused)?;
     let (log, database) = (path.join(LOG), path.join(backup::DATABASE));
     if !log.is_dir() && !database.is_dir() {
         let (path, database) = (path.display(), backup::DATABASE);
-        return Err(OpenError::Refused(format!(
-            "{path} is no data directory: there is neither a folder {LOG} nor a folder {database} in it"
-        )));
+        let refusal =
+            format!("{path} is no data directory: there is neither a folder {LOG} nor a folder {database} in it");
+        return Err(OpenError::Refused(refusal).into());
     }
     let mut report = Report::default();
-    let total_bytes = bytes_in(&log) + bytes_in(&database);
-    match Disk::for_reading(&log) {
-        Ok(storage) => {
-            log::walk(&mut report, &mut |visit| wal::inspect::inspect(&storage, visit))?;
+    let meter = Meter::new(progress, bytes_in(&log) + bytes_in(&database));
+    if meter.part(bytes_in(&log)) {
+        match Disk::for_reading(&log) {
+            Ok(storage) => {
+                log::walk(&mut report, &meter, &mut |visit| wal::inspect::inspect(&storage, visit))?;
+            }
+            Err(error) => report.damage.push(Damage {
+                place: LOG.to_owned(),
+                key: None,
+                what: format!("the log cannot be opened: {error}"),
+            }),
         }
-        Err(error) => report.damage.push(Damage {
-            place: LOG.to_owned(),
-            key: None,
-            what: format!("the log cannot be opened: {error}"),
-        }),
     }
-    let done_bytes = bytes_in(&log);
-    progress(done_bytes, total_bytes);
-    database::walk_files(&mut report, &database, &mut |bytes| {
-        progress((done_bytes + bytes).min(total_bytes), total_bytes);
-    });
-    progress(total_bytes, total_bytes);
-    Ok(report)
+    if !meter.is_stopped() {
+        database::walk_files(&mut report, &meter, &database);
+    }
+    whole(report, &meter)
 }
 
 /// Verifies a running engine's data.
@@ -132,33 +165,39 @@ pub(crate) fn online(
     queue: &Queue,
     handle: &wal::Handle,
     progress: Progress<'_>,
-) -> Result<Report, OpenError> {
+) -> Result<Report, Error> {
     let mut report = Report::default();
-    {
+    let log_bytes = handle.extent().map_err(wal::Error::Io)?.bytes;
+    let files = store.files();
+    let meter = Meter::new(
+        progress,
+        log_bytes + files.map_or(0, |files| bytes_in(files.directory())),
+    );
+    if meter.part(log_bytes) {
         let _claim = handle.register("verify", Lsn::ZERO);
-        log::walk(&mut report, &mut |visit| handle.inspect(visit))?;
+        log::walk(&mut report, &meter, &mut |visit| handle.inspect(visit))?;
     }
-    let done_bytes = report.log.bytes;
-    let Some(files) = store.files() else {
-        database::walk_view(&mut report, store);
-        return Ok(report);
+    if meter.is_stopped() {
+        return Err(Error::Stopped);
+    }
+    let Some(files) = files else {
+        database::walk_view(&mut report, &meter, store);
+        return whole(report, &meter);
     };
     let folder = Folder::beside(files.directory());
     {
-        let held =
-            SyncFirst::begin(queue).map_err(|error| OpenError::Refused(format!("nothing was verified: {error}")))?;
+        let _held = SyncFirst::begin(queue)?;
         files.checkpoint(&folder.0)?;
-        drop(held);
     }
-    let total_bytes = done_bytes + bytes_in(&folder.0);
-    progress(done_bytes, total_bytes);
     // The log was read before: it may end before what the database holds now.
     report.log.last = report.log.last.max(handle.synced());
-    database::walk_files(&mut report, &folder.0, &mut |bytes| {
-        progress((done_bytes + bytes).min(total_bytes), total_bytes);
-    });
-    progress(total_bytes, total_bytes);
-    Ok(report)
+    database::walk_files(&mut report, &meter, &folder.0);
+    whole(report, &meter)
+}
+
+/// Half of a report would pass for a sound whole.
+fn whole(report: Report, meter: &Meter<'_>) -> Result<Report, Error> {
+    if meter.end() { Ok(report) } else { Err(Error::Stopped) }
 }
 
 /// Removes what a process that was killed while it verified left beside its database: it would hold on to room.

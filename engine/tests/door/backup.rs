@@ -185,8 +185,8 @@ impl Files for Cut {
     fn tables(&self, family: Family) -> Result<Vec<Table>, Error> {
         self.rocks.files().unwrap().tables(family)
     }
-    fn rewrite(&self, family: Family, from: Option<&[u8]>, to: Option<&[u8]>) {
-        self.rocks.files().unwrap().rewrite(family, from, to);
+    fn rewrite(&self, family: Family, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<(), Error> {
+        self.rocks.files().unwrap().rewrite(family, from, to)
     }
 }
 

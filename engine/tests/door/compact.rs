@@ -1,8 +1,13 @@
 //! Compaction on demand: what was overwritten leaves the disk, in steps that can be stopped.
 
-use std::path::Path;
+use std::{fs, os::unix::fs::FileExt as _, path::Path};
 
-use continuum_engine::{CompactProgress, Engine, Environment, Settings, backup, keyspace::NamespaceId, verify};
+use continuum_engine::{
+    CompactProgress, Engine, Environment, Settings, backup,
+    keyspace::NamespaceId,
+    store::{Family, Table, rocks::Reader},
+    verify,
+};
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::node::*;
@@ -72,7 +77,59 @@ fn what_was_overwritten_is_gone_and_what_is_there_stays() {
     }
     engine.close().unwrap();
     drop(engine);
-    assert_eq!(verify::directory(place.path(), &mut |_, _| {}).unwrap().damage, []);
+    assert_eq!(verify::directory(place.path(), &mut |_, _| true).unwrap().damage, []);
+}
+
+/// The tables of the concepts, as they lie there.
+fn tables(directory: &Path) -> Vec<Table> {
+    let reader = Reader::open(&directory.join("db")).unwrap();
+    reader.tables(Family::Concepts).unwrap()
+}
+
+#[test]
+fn what_lies_on_the_lowest_level_already_is_rewritten_too() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = open(place.path(), 0);
+    let mut chance = rand::rngs::StdRng::seed_from_u64(7);
+    for key in 0..300 {
+        write(&engine, put(&format!("k{key}"), &format!("\"{}\"", noise(&mut chance))));
+    }
+    assert!(engine.compact(None, &mut |_| true).unwrap().finished);
+    let before = tables(place.path());
+    assert!(engine.compact(None, &mut |_| true).unwrap().finished);
+    let after = tables(place.path());
+    let kept = |table: &&Table| after.iter().any(|now| now.file == table.file);
+    assert!(
+        !before.is_empty() && before.iter().filter(kept).count() == 0,
+        "{before:?}\n{after:?}"
+    );
+    engine.close().unwrap();
+}
+
+#[test]
+fn a_piece_that_could_not_be_rewritten_is_no_success() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = open(place.path(), 0);
+    let mut chance = rand::rngs::StdRng::seed_from_u64(7);
+    for key in 0..300 {
+        write(&engine, put(&format!("k{key}"), &format!("\"{}\"", noise(&mut chance))));
+    }
+    assert!(engine.compact(None, &mut |_| true).unwrap().finished);
+    let table = tables(place.path())
+        .into_iter()
+        .max_by_key(|table| table.bytes)
+        .unwrap();
+    // Written over in place: RocksDB has the file open.
+    let path = place.path().join("db").join(&table.file);
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 200).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 200).unwrap();
+    let failed = engine.compact(None, &mut |_| true).unwrap_err();
+    assert!(
+        failed.to_string().contains("family concepts could not be rewritten"),
+        "{failed}"
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod following;
 mod image;
 mod node;
 mod opening;
+mod operations;
 mod power_cut;
 mod raft;
 mod requests;

@@ -73,6 +73,7 @@ fn look(directory: &Path) -> Report {
     let report = verify::directory(directory, &mut |done, total| {
         assert!(done >= last.0 && done <= total);
         last = (done, total);
+        true
     });
     assert_eq!(last.0, last.1);
     let after = content(directory);
@@ -119,7 +120,7 @@ fn a_sound_directory_is_counted_and_left_as_it_is() {
     assert_eq!(flushed, keys_of(&report, Family::Dots));
     open(place.path()).close().unwrap();
     assert_eq!(keys_of(&look(place.path()), Family::Concepts), KEYS);
-    let told = verify::directory(&place.path().join("nowhere"), &mut |_, _| {}).unwrap_err();
+    let told = verify::directory(&place.path().join("nowhere"), &mut |_, _| true).unwrap_err();
     assert!(told.to_string().contains("is no data directory"), "{told}");
 }
 
@@ -144,7 +145,7 @@ fn what_request_ids_and_expiries_leave_is_no_damage() {
         expires: Some(Stamp(u64::MAX >> 1)),
     };
     write(&engine, Batch::one(local("passing", passing)));
-    let online = engine.verify(&mut |_, _| {}).unwrap();
+    let online = engine.verify(&mut |_, _| true).unwrap();
     assert_eq!(online.damage, [], "{}", told(&online.damage));
     engine.close().unwrap();
     let report = look(place.path());
@@ -268,7 +269,7 @@ fn a_running_node_is_verified_while_it_writes_and_names_what_the_disk_lost() {
         });
         for _ in 0..5 {
             // Judged once the writer has ended, which a panic here would wait for.
-            reports.push(engine.verify(&mut |_, _| {}));
+            reports.push(engine.verify(&mut |_, _| true));
         }
         done.store(true, Ordering::SeqCst);
     });
@@ -291,7 +292,7 @@ fn a_running_node_is_verified_while_it_writes_and_names_what_the_disk_lost() {
     let mut byte = [0];
     file.read_exact_at(&mut byte, 200).unwrap();
     file.write_all_at(&[byte[0] ^ 1], 200).unwrap();
-    let report = engine.verify(&mut |_, _| {}).unwrap();
+    let report = engine.verify(&mut |_, _| true).unwrap();
     assert!(told(&report.damage).contains(&table.file), "{}", told(&report.damage));
     fs::create_dir(place.path().join("verifying")).unwrap();
     drop(engine);
@@ -317,7 +318,7 @@ fn rows_that_do_not_fit_together_are_named() {
             body: body.to_vec(),
         })),
     };
-    assert_eq!(engine.verify(&mut |_, _| {}).unwrap().damage, []);
+    assert_eq!(engine.verify(&mut |_, _| true).unwrap().damage, []);
     let row = |number| concepts::key(SPACE, key(number).as_bytes());
     let index = concept_index::key(&row(3));
     let missing = Change {
@@ -330,7 +331,7 @@ fn rows_that_do_not_fit_together_are_named() {
     node.store.put(Family::Ledger, &[77], &[1]);
     let forged = engine.commit(Batch::one(Mutation::Apply(vec![sealed(1, b"")])), Durability::Synced);
     forged.wait().unwrap();
-    let report = engine.verify(&mut |_, _| {}).unwrap();
+    let report = engine.verify(&mut |_, _| true).unwrap();
     let told = told(&report.damage);
     for expected in [
         "family concepts: namespace 16, key \"k00003\": its row in family concept_index is missing",

@@ -49,14 +49,8 @@ impl Node {
             opened.ok_or_else(|| std::io::Error::other("opening the engine panicked"))??
         };
         health.pass(CHECK_ENGINE);
-        let sequencer = {
-            let (engine, clock, metrics) = (engine.clone(), Arc::clone(&clock), metrics.clone());
-            let settings = sequencer_settings(settings, directory.path());
-            let started = tasks::blocking(move || Sequencer::start(engine, clock, settings, &metrics)).await;
-            started
-                .unwrap_or_else(|| Err(std::io::Error::other("starting raft panicked")))
-                .map_err(StartError::Consensus)?
-        };
+        let order = sequencer_settings(settings, directory.path());
+        let sequencer = start_sequencer(&engine, &clock, order, &metrics).await?;
         health.pass(CHECK_SEQUENCER);
         let about = about(&name, (grpc_address, http_address), &directory, &*clock);
         let rows = Rows {
@@ -252,6 +246,19 @@ impl Rows {
             tasks::spawn(async move { usage.flush_usage(usage_stop).await }),
         ]
     }
+}
+
+async fn start_sequencer(
+    engine: &Engine,
+    clock: &Arc<dyn Clock>,
+    settings: consensus::Settings,
+    metrics: &Metrics,
+) -> Result<Sequencer, StartError> {
+    let (engine, clock, metrics) = (engine.clone(), Arc::clone(clock), metrics.clone());
+    let started = tasks::blocking(move || Sequencer::start(engine, clock, settings, &metrics)).await;
+    started
+        .unwrap_or_else(|| Err(std::io::Error::other("starting raft panicked")))
+        .map_err(StartError::Consensus)
 }
 
 /// Where both faces are served.

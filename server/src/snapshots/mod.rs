@@ -7,8 +7,12 @@
 //! ```
 //!
 //! Each is a backup directory as `engine::backup` describes it, most of it hard links to the database's own files: it costs
-//! little until those would have been dropped. Cuts do not outlive the process: whoever streams one begins anew. The module
+//! little until those would have been dropped. Of a cut nothing is summed when it is made: whoever streams it does that with what
+//! is read, and leaves the sums here for whoever goes on with it. Cuts do not outlive the process: whoever streams one begins
+//! anew. One snapshot is made at a time, and whoever comes meanwhile is refused; all else goes on beside it. The module
 //! refuses to know who asks and what is in the files.
+
+mod lease;
 
 use std::{
     collections::HashMap,
@@ -16,15 +20,18 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use engine::{
-    Engine,
+    Engine, Occupied, Operation,
     backup::{self, Manifest, PARTIAL},
     clock::{Clock, Timestamp},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
+pub use self::lease::Lease;
+use self::lease::{Content, Place};
 use crate::runtime::entropy;
 
 /// Snapshots kept at once.
@@ -35,6 +42,8 @@ const CUTS_MAX: usize = 4;
 pub const BACKUPS_MAX: usize = 2;
 /// A cut that nobody reads is kept for so long, in microseconds, so that a backup that broke can be resumed.
 const CUT_KEPT_US: u64 = 60 * 60 * 1_000_000;
+/// So long is waited for another one that is being made: a small one may have come to its end by then.
+const MAKING_WAIT: Duration = Duration::from_millis(500);
 /// The longest name of a snapshot.
 const NAME_BYTES_MAX: usize = 63;
 
@@ -116,7 +125,9 @@ struct Shared {
     directory: PathBuf,
     engine: Engine,
     clock: Arc<dyn Clock>,
-    /// One at a time is made or removed.
+    /// Held while one is made, which may take long.
+    making: Mutex<()>,
+    /// Held for a moment: what is there does not change meanwhile, but for the one that is being made.
     turn: Mutex<()>,
     /// What is being streamed, and the cuts there are, by the name of the directory.
     used: Mutex<HashMap<String, Use>>,
@@ -124,6 +135,8 @@ struct Shared {
 
 struct Use {
     leases: usize,
+    /// What a cut is made of; it is nowhere else.
+    cut: Option<Arc<Content>>,
     /// When the last lease ended.
     since: Timestamp,
 }
@@ -139,6 +152,7 @@ impl Snapshots {
             directory,
             engine,
             clock,
+            making: Mutex::default(),
             turn: Mutex::default(),
             used: Mutex::default(),
         }));
@@ -162,7 +176,7 @@ impl Snapshots {
         let now = self.0.clock.now();
         let name = if name.is_empty() { name_of(now) } else { name.to_owned() };
         check_name(&name)?;
-        let _turn = self.0.turn.lock();
+        let _making = self.begin()?;
         let taken = self.names()?;
         if taken.contains(&name) {
             return Err(Error::Exists { name });
@@ -170,9 +184,10 @@ impl Snapshots {
         if taken.len() >= SNAPSHOTS_MAX {
             return Err(Error::Full { max: SNAPSHOTS_MAX });
         }
-        let path = self.make(&name, now)?;
+        let path = self.prepared(&name)?;
+        let manifest = self.0.engine.checkpoint(&path, now)?;
         Ok(Snapshot {
-            manifest: Manifest::read(&path),
+            manifest: Ok(manifest),
             path,
             name,
         })
@@ -245,16 +260,27 @@ impl Snapshots {
     /// [`Error::Busy`], or why it cannot be made.
     pub fn cut(&self) -> Result<Lease, Error> {
         let now = self.0.clock.now();
-        let _turn = self.0.turn.lock();
-        // Before anything is made: a cut sums the whole database.
-        if self.leases() >= BACKUPS_MAX {
-            return Err(Error::Busy { max: BACKUPS_MAX });
-        }
-        self.sweep_now(now)?;
-        self.make_place()?;
         let name = format!("{CUT_PREFIX}{}", entropy::uuid());
-        self.make(&name, now)?;
-        self.leased(&name)
+        // Before anything is made, and nobody sweeps away what is leased.
+        let place = self.reserve(&name)?;
+        {
+            let _turn = self.0.turn.lock();
+            self.sweep_now(now)?;
+            self.make_place()?;
+        }
+        let path = self.prepared(&name)?;
+        let content = Arc::new(Content::unsummed(self.0.engine.cut(&path, now)?));
+        if let Some(used) = self.0.used.lock().get_mut(&name) {
+            used.cut = Some(Arc::clone(&content));
+        }
+        Ok(Lease::new(path, content, place))
+    }
+
+    /// Waits a moment for the right to make one.
+    fn begin(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        let by = Operation::Checkpoint;
+        let making = self.0.making.try_lock_for(MAKING_WAIT);
+        making.ok_or(Error::Backup(backup::Error::Occupied(Occupied { by })))
     }
 
     /// What an earlier lease named, to go on with it.
@@ -266,10 +292,10 @@ impl Snapshots {
             return self.lease(id);
         }
         let _turn = self.0.turn.lock();
-        if !self.cuts()?.iter().any(|cut| cut == id) {
-            return Err(Error::CutGone);
-        }
-        self.leased(id)
+        let place = self.reserve(id)?;
+        let content = self.0.used.lock().get(id).and_then(|used| used.cut.clone());
+        let path = self.0.directory.join(id);
+        Ok(Lease::new(path, content.ok_or(Error::CutGone)?, place))
     }
 
     /// Removes cuts that nobody has read for an hour. Blocks.
@@ -300,6 +326,7 @@ impl Snapshots {
     }
 
     /// How many leases there are.
+    #[cfg(test)]
     pub(crate) fn leases(&self) -> usize {
         self.0.used.lock().values().map(|used| used.leases).sum()
     }
@@ -326,7 +353,13 @@ impl Snapshots {
 
     fn leased(&self, name: &str) -> Result<Lease, Error> {
         let path = self.0.directory.join(name);
-        let manifest = Manifest::read(&path)?;
+        let content = Arc::new(Content::summed(&Manifest::read(&path)?));
+        let place = self.reserve(name)?;
+        Ok(Lease::new(path, content, place))
+    }
+
+    /// A place among the backups that are streamed.
+    fn reserve(&self, name: &str) -> Result<Place, Error> {
         let mut used = self.0.used.lock();
         let leases: usize = used.values().map(|used| used.leases).sum();
         if leases >= BACKUPS_MAX {
@@ -334,24 +367,29 @@ impl Snapshots {
         }
         let entry = used.entry(name.to_owned()).or_insert(Use {
             leases: 0,
+            cut: None,
             since: Timestamp(0),
         });
         entry.leases += 1;
-        drop(used);
-        Ok(Lease {
-            id: name.to_owned(),
-            path,
-            manifest,
-            snapshots: self.clone(),
-        })
+        Ok(Place::new(name, self))
     }
 
-    fn make(&self, name: &str, now: Timestamp) -> Result<PathBuf, Error> {
+    fn release(&self, id: &str) {
+        let mut used = self.0.used.lock();
+        let Some(entry) = used.get_mut(id) else { return };
+        entry.leases = entry.leases.saturating_sub(1);
+        entry.since = self.0.clock.now();
+        // A cut that was made stays, to be gone on with.
+        if entry.leases == 0 && entry.cut.is_none() {
+            used.remove(id);
+        }
+    }
+
+    /// Where one is to be made.
+    fn prepared(&self, name: &str) -> Result<PathBuf, Error> {
         let directory = &self.0.directory;
         fs::create_dir_all(directory).map_err(|source| self.failed(source))?;
-        let path = directory.join(name);
-        self.0.engine.checkpoint(&path, now)?;
-        Ok(path)
+        Ok(directory.join(name))
     }
 
     /// Out of sight at once, then gone.
@@ -403,47 +441,6 @@ impl Snapshots {
     fn failed(&self, source: io::Error) -> Error {
         let path = self.0.directory.clone();
         Error::Io { path, source }
-    }
-}
-
-/// A snapshot or cut that stays while it is read.
-pub struct Lease {
-    id: String,
-    path: PathBuf,
-    manifest: Manifest,
-    snapshots: Snapshots,
-}
-
-impl Lease {
-    /// Names it for [`Snapshots::resume`].
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Where its files lie.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What it is made of.
-    #[must_use]
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let shared = &self.snapshots.0;
-        let mut used = shared.used.lock();
-        let Some(entry) = used.get_mut(&self.id) else { return };
-        entry.leases = entry.leases.saturating_sub(1);
-        entry.since = shared.clock.now();
-        if entry.leases == 0 && !self.id.starts_with(CUT_PREFIX) {
-            used.remove(&self.id);
-        }
     }
 }
 

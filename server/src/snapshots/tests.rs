@@ -57,6 +57,36 @@ fn there_are_no_more_than_may_be() {
 }
 
 #[test]
+fn while_one_is_made_the_next_is_refused_and_all_else_goes_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = engine(directory.path());
+    let snapshots = Snapshots::open(directory.path(), engine.clone(), Arc::new(SystemClock)).expect("open");
+    for name in ["streamed", "old"] {
+        snapshots.create(name).expect("made");
+    }
+    let lease = snapshots.cut().expect("made");
+    let cut = lease.id().to_owned();
+    drop(lease);
+    let making = snapshots.0.making.lock();
+    std::thread::scope(|scope| {
+        // Beside the thread that makes one, as callers are.
+        scope.spawn(|| {
+            let is_occupied = |error: Error| matches!(error, Error::Backup(backup::Error::Occupied(_)));
+            assert!(snapshots.create("new").is_err_and(is_occupied));
+            drop(snapshots.cut().expect("files are linked while others are summed"));
+            snapshots.sweep().expect("swept");
+            drop(snapshots.lease("streamed").expect("leased"));
+            drop(snapshots.resume(&cut).expect("resumed"));
+            snapshots.delete("old").expect("deleted");
+            assert_eq!((snapshots.count().expect("counted"), snapshots.leases()), (1, 0));
+        });
+    });
+    drop(making);
+    snapshots.create("new").expect("made");
+    engine.close().expect("closed");
+}
+
+#[test]
 fn a_snapshot_without_a_name_is_named_after_the_time() {
     assert_eq!(name_of(Timestamp(1_795_457_224_000_001)), "2026-11-23t18-07-04z");
     check_name(&name_of(Timestamp(u64::MAX))).expect("a name, whatever the clock says");

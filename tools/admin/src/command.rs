@@ -70,7 +70,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// How long one call may take, retries included; a stream: until it begins
+    /// How long one call may take, retries included; a stream, and making a snapshot: until it begins
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, global = true)]
     pub(crate) timeout: Duration,
 

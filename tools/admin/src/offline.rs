@@ -96,6 +96,7 @@ pub(crate) fn failure(error: &backup::Error) -> Failure {
         backup::Error::Io { source, .. } => {
             Failure::new(code_of(source), what).next("once it is put right, run the same command again: it goes on")
         }
+        backup::Error::Occupied(_) => Failure::new(Code::Temporary, what),
         backup::Error::Engine(_) | backup::Error::Store(_) | backup::Error::Open(_) => {
             Failure::new(Code::Software, what)
         }

@@ -1,7 +1,6 @@
 //! SHA-256 of what passes, in small hexadecimal digits, as `sha256sum` prints it.
 
-use std::fmt::Write as _;
-
+use engine::backup::hex;
 use sha2::{Digest as _, Sha256};
 
 /// The sum of all that it was given.
@@ -16,10 +15,7 @@ impl Sum {
 
     /// 64 small hexadecimal digits.
     pub(crate) fn digits(self) -> String {
-        self.0.finalize().iter().fold(String::new(), |mut digits, byte| {
-            let _ = write!(digits, "{byte:02x}");
-            digits
-        })
+        hex(&self.0.finalize())
     }
 }
 

@@ -8,7 +8,13 @@ use proto::v1::{
 };
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
-use crate::{Client, StateExport, StateImport, connection::ANSWER_BYTES_MAX, error::Error, retry::Repeat};
+use crate::{
+    Client, StateExport, StateImport,
+    connection::{ANSWER_BYTES_MAX, Bounds},
+    error::Error,
+    retry::Repeat,
+    settings::DURATION_MAX,
+};
 
 /// The calls of an operator. Each is about the one node that answers it.
 #[derive(Clone, Debug)]
@@ -58,14 +64,20 @@ impl Admin {
     }
 
     /// Keeps the node's present state under a name; an empty one stands for the time. Not tried again when the connection
-    /// breaks.
+    /// breaks. The call's time-out is for finding the node: it answers once it has read its whole database.
     ///
     /// # Errors
     /// [`Kind::AlreadyExists`](crate::Kind::AlreadyExists) when the name is taken.
     pub async fn create_snapshot(&self, name: &str) -> Result<Snapshot, Error> {
         let request = CreateSnapshotRequest { name: name.to_owned() };
         let send = |channel, request| async { admin(channel).create_snapshot(request).await };
-        let answer = self.call(Repeat::Never, request, send).await?;
+        self.status().await?;
+        let bounds = Bounds {
+            time: DURATION_MAX,
+            ..self.client.begin()
+        };
+        let connection = self.client.connection();
+        let (answer, _) = connection.call_within(bounds, Repeat::Never, request, send).await?;
         answer
             .snapshot
             .ok_or_else(|| Error::confused("no snapshot in the answer"))

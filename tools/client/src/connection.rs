@@ -26,6 +26,12 @@ use crate::{
     settings::{Identity, Tls},
 };
 
+/// The largest frame a node may send: streams of backups and scans then take a few calls to the system for each message.
+const FRAME_BYTES_MAX: u32 = 1 << 20;
+/// What may be on its way on one stream, and on all streams of a connection.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
 /// The largest answer that is taken, in bytes: a batch of large concepts that are returned.
 pub(crate) const ANSWER_BYTES_MAX: usize = 256 << 20;
 
@@ -158,7 +164,10 @@ pub fn channel(settings: &Settings, endpoint: &str) -> Result<Channel, Error> {
         .connect_timeout(settings.connect_timeout.min(settings.call_timeout / 2))
         .http2_keep_alive_interval(settings.keepalive_interval)
         .keep_alive_timeout(settings.keepalive_timeout)
-        .keep_alive_while_idle(true);
+        .keep_alive_while_idle(true)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     Ok(endpoint.connect_with_connector_lazy(Connector::new()))
 }
 

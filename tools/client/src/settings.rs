@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use crate::error::Error;
 
 /// The longest time that a setting may name: a year. Longer ones are mistakes of unit.
-const DURATION_MAX: Duration = Duration::from_secs(366 * 86_400);
+pub(crate) const DURATION_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// The most chunks of a bulk write that may wait for their acknowledgement.
 const UNACKNOWLEDGED_MAX: usize = 1_024;
 

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use rocksdb::{BottommostLevelCompaction, CompactOptions, DBWithThreadMode, SingleThreaded, checkpoint::Checkpoint};
+use rocksdb::{
+    BottommostLevelCompaction, CompactOptions, DBWithThreadMode, SingleThreaded, checkpoint::Checkpoint,
+    properties::BACKGROUND_ERRORS,
+};
 
 use super::{Rocks, failed};
 use crate::store::{Error, Family, Files, Table};
@@ -25,7 +28,8 @@ impl Files for Rocks {
         tables(&self.database, family)
     }
 
-    fn rewrite(&self, family: Family, from: Option<&[u8]>, to: Option<&[u8]>) {
+    fn rewrite(&self, family: Family, from: Option<&[u8]>, to: Option<&[u8]>) -> Result<(), Error> {
+        let failures_before = self.background_failures()?;
         let mut options = CompactOptions::default();
         // Else what lies on the lowest level already would stay as it is, deleted keys and all.
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
@@ -33,6 +37,21 @@ impl Files for Rocks {
         options.set_exclusive_manual_compaction(false);
         self.database
             .compact_range_cf_opt(self.handle(family), from, to, &options);
+        // RocksDB's C interface does not say whether that has failed; it only counts.
+        if self.background_failures()? == failures_before {
+            return Ok(());
+        }
+        let family = family.name();
+        Err(Error(format!(
+            "family {family} could not be rewritten: a compaction failed, the reason stands in the database's own log"
+        )))
+    }
+}
+
+impl Rocks {
+    fn background_failures(&self) -> Result<u64, Error> {
+        let failures = self.database.property_int_value(BACKGROUND_ERRORS).map_err(failed)?;
+        Ok(failures.unwrap_or_default())
     }
 }
 

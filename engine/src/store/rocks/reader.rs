@@ -79,14 +79,15 @@ impl Reader {
         super::files::tables(&self.database, family)
     }
 
-    /// Visits every key of a family that can be read, in order, whatever is damaged; what cannot be read is handed to `hidden`.
+    /// Visits every key of a family that can be read, in order, whatever is damaged, until `visit` returns false; what cannot be
+    /// read is handed to `hidden`.
     ///
     /// # Errors
     /// When its tables cannot be listed.
     pub fn walk(
         &self,
         family: Family,
-        visit: &mut dyn FnMut(&[u8], &[u8]),
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
         hidden: &mut dyn FnMut(Hidden),
     ) -> Result<(), Error> {
         let tables = self.tables(family)?;
@@ -128,18 +129,20 @@ impl Reader {
         }
     }
 
-    /// Walks from `from` to the end, or to an error; `after` becomes the last key visited.
+    /// Walks from `from` to the end, or to an error, or until no more is wanted; `after` becomes the last key visited.
     fn walk_on(
         &self,
         family: Family,
         from: &[u8],
         after: &mut Option<Vec<u8>>,
-        visit: &mut dyn FnMut(&[u8], &[u8]),
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Option<String> {
         let mut iterator = self.iterator(family);
         iterator.seek(from);
         while let Some((key, value)) = iterator.item() {
-            visit(key, value);
+            if !visit(key, value) {
+                return None;
+            }
             let last = after.get_or_insert_default();
             last.clear();
             last.extend_from_slice(key);

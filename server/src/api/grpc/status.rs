@@ -12,6 +12,7 @@
 //! | the key's state forbids the write | `FAILED_PRECONDITION`, violation | after doing what it says |
 //! | the queue is full, a context is ahead | `UNAVAILABLE`, retry info | yes, nothing happened |
 //! | a snapshot's name is taken, unknown or no name; it is in use | `ALREADY_EXISTS`, `NOT_FOUND`, `INVALID_ARGUMENT`, `FAILED_PRECONDITION` | after correcting |
+//! | a compaction, verification, snapshot or backup is being made | `FAILED_PRECONDITION`, violation | after its end |
 //! | too many streams of a kind at once | `RESOURCE_EXHAUSTED`, retry info | yes |
 //! | the keys asked for hold more than one answer carries | `RESOURCE_EXHAUSTED`, field violation | with fewer keys |
 //! | the caller of a stream takes nothing | `ABORTED` | go on from what was received |
@@ -30,7 +31,7 @@ use engine::{
     CommitError, backup,
     crdt::{Rejected, SIBLINGS_MAX, STATE_BYTES_MAX},
     ledger::Refusal,
-    store,
+    store, verify,
 };
 use prost::Message;
 use proto::v1::ConditionFailure;
@@ -100,8 +101,8 @@ pub(super) enum Refused {
     ScansFull { max: usize },
     #[error("{max} watches run at this node already, as many as may")]
     WatchesFull { max: usize },
-    #[error("a compaction or verification runs at this node already: wait for its end")]
-    WorkRuns,
+    #[error(transparent)]
+    Verify(#[from] verify::Error),
     #[error(transparent)]
     Snapshots(#[from] snapshots::Error),
     #[error("a file cannot be read: {0}")]
@@ -272,7 +273,7 @@ fn classify(refused: &Refused, message: &str) -> Row {
         Refused::Registry(refusal) => classify_refusal(refusal),
         Refused::ScansFull { .. } => retry(Code::ResourceExhausted, "SCANS_FULL", RETRY_STREAMS),
         Refused::WatchesFull { .. } => retry(Code::ResourceExhausted, "WATCHES_FULL", RETRY_STREAMS),
-        Refused::WorkRuns => precondition("WORK_RUNS", "work", message),
+        Refused::Verify(error) => classify_verify(error, message),
         Refused::Snapshots(error) => classify_snapshots(error, message),
         Refused::Unreadable(_) => row(Code::Internal, "FILE_UNREADABLE"),
         Refused::StateAhead { .. } => precondition("STATE_AHEAD", "states", message),
@@ -321,8 +322,24 @@ fn classify_snapshots(error: &snapshots::Error, message: &str) -> Row {
         Error::Busy { .. } => retry(Code::ResourceExhausted, "BACKUPS_FULL", RETRY_STREAMS),
         Error::Backup(backup::Error::NoSpace { .. }) => retry(Code::ResourceExhausted, "DISK_NEARLY_FULL", RETRY_SPACE),
         Error::Backup(backup::Error::Engine(error)) => classify_commit(error, message),
+        Error::Backup(backup::Error::Occupied(_)) => work_runs(message),
         Error::Backup(_) | Error::Io { .. } => row(Code::Internal, "SNAPSHOT_FAILED"),
     }
+}
+
+fn classify_verify(error: &verify::Error, message: &str) -> Row {
+    match error {
+        verify::Error::Occupied(_) => work_runs(message),
+        verify::Error::Engine(error) => classify_commit(error, message),
+        // Nobody is left to be told, but for the node's own stop, which is told as such.
+        verify::Error::Stopped => row(Code::Cancelled, "VERIFICATION_STOPPED"),
+        verify::Error::Open(_) => row(Code::Internal, "FILE_UNREADABLE"),
+    }
+}
+
+/// Of the works on all files at once another one is under way.
+fn work_runs(message: &str) -> Row {
+    precondition("WORK_RUNS", "work", message)
 }
 
 fn classify_rejected(rejected: &Rejected, message: &str) -> Row {

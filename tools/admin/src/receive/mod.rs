@@ -1,52 +1,54 @@
 //! A backup as it arrives, file by file, and the directory that it becomes.
 //!
 //! ```text
-//!  Admin/Backup ─► start ─► chunk, chunk, … ─► end
-//!                    │         │                │
-//!                    ▼         ▼                ▼
-//!   NAME.partial/resume.json  db/…  summed     backup.json, then its sum ─► resume.json removed ─► renamed to NAME
+//!  Admin/Backup ─► start ─► chunk, chunk, … ──────────────────► end, with the manifest
+//!                    │         │                                │
+//!                    ▼         ▼                                ▼
+//!   NAME.partial/resume.json  db/…  written, summed and synced  sums compared ─► backup.json, then its sum
+//!                                   beside each other              ─► resume.json removed ─► renamed to NAME
 //! ```
 //!
-//! `resume.json` holds the id of the stream and the manifest, so that a later process goes on where this one was killed. It is
+//! `resume.json` holds the id of the stream and the outline, so that a later process goes on where this one was killed. It is
 //! locked while a process is at work on the directory.
 //!
 //! Invariants: `NAME` is there whole, synced and with every sum compared, or not at all; a file whose sum does not fit is
 //! asked for again once, then it is damage at the node. What was received before is read again when it is gone on with, for
 //! only what was synced survives a power cut.
 
+mod folder;
+mod line;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
-use client::wire::{BackupChunk, BackupStart, Received};
-use engine::backup::{DATABASE, MANIFEST, MANIFEST_SUM, Manifest, PARTIAL};
+use client::wire::{BackupChunk, BackupEnd, BackupStart, Received};
+use engine::backup::{DATABASE, MANIFEST, MANIFEST_SUM, Manifest, Outline, PARTIAL};
 use serde::{Deserialize, Serialize};
+
+use self::{
+    folder::{check_room, failed, free_name, is_whole, lock, remove, rename, summed, sync},
+    line::{Broken, Line},
+};
 
 use crate::{
     error::{Code, Failure},
-    offline, packed,
     sum::Sum,
 };
 
 /// What a stream that broke is gone on with.
 const RESUME: &str = "resume.json";
-/// Bytes read at once.
-const BUFFER_BYTES: usize = 1 << 20;
-/// Directories of one second and node.
-const NAMES_MAX: u32 = 1_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Resume {
     id: String,
     /// The snapshot that was asked for; empty for the present state.
     snapshot: String,
-    manifest: String,
-    manifest_sum: String,
+    outline: String,
 }
 
 /// A backup under way.
@@ -56,20 +58,24 @@ pub(crate) struct Receiver {
     path: PathBuf,
     partial: PathBuf,
     resume: Resume,
-    manifest: Manifest,
+    outline: Outline,
+    /// Once it has come, and every file is what it says.
+    manifest: Option<Manifest>,
     files: Vec<State>,
-    /// The file that is written now.
-    open: Option<(usize, File, Sum)>,
+    /// The file that is received now.
+    open: Option<usize>,
+    /// Works on what has come.
+    line: Option<Line>,
     /// Held as long as this works on the directory.
     _lock: File,
 }
 
 /// How far one file is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     received_bytes: u64,
-    /// Whether it is here, compared and synced.
-    whole: bool,
+    /// SHA-256 of all of it, once it is here and synced.
+    sum: Option<String>,
     /// Whether it arrived once with another sum.
     failed: bool,
 }
@@ -89,12 +95,12 @@ impl Receiver {
         let resume = Resume {
             id: start.id,
             snapshot: snapshot.to_owned(),
-            manifest: text(start.manifest)?,
-            manifest_sum: text(start.manifest_sum)?,
+            outline: text(start.outline)?,
         };
-        let manifest = read_manifest(&resume)?;
+        let outline = Outline::from_json(resume.outline.as_bytes()).map_err(|what| confused(&what))?;
         fs::create_dir_all(folder).map_err(|error| failed("create", folder, &error))?;
-        let (path, partial) = free_name(folder, &manifest)?;
+        check_room(folder, &outline)?;
+        let (path, partial) = free_name(folder, &outline)?;
         let database = partial.join(DATABASE);
         fs::create_dir_all(&database).map_err(|error| failed("create", &database, &error))?;
         let note = partial.join(RESUME);
@@ -107,24 +113,29 @@ impl Receiver {
             Ok(file)
         });
         let held = written.map_err(|error| failed("write", &note, &error))?;
-        let files = vec![State::default(); manifest.files.len()];
-        Ok(Receiver {
+        Ok(Receiver::over(path, partial, resume, outline, held))
+    }
+
+    fn over(path: PathBuf, partial: PathBuf, resume: Resume, outline: Outline, held: File) -> Receiver {
+        Receiver {
             path,
             partial,
             resume,
-            manifest,
-            files,
+            files: vec![State::default(); outline.files.len()],
+            outline,
+            manifest: None,
             open: None,
+            line: None,
             _lock: held,
-        })
+        }
     }
 
-    /// Takes up an interrupted backup of `snapshot` within `folder`, if there is one that `fits` and nobody works on. What
-    /// cannot be gone on with is left alone.
+    /// Takes up an interrupted backup of `snapshot` within `folder`, if there is one that `fits` and nobody works on. One that
+    /// lacks nothing but its name gets it. What cannot be gone on with is left alone.
     pub(crate) fn take_up(
         folder: &Path,
         snapshot: &str,
-        fits: impl Fn(&Manifest) -> bool,
+        fits: impl Fn(&Outline) -> bool,
     ) -> Result<Option<Receiver>, Failure> {
         let entries = match fs::read_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -137,51 +148,45 @@ impl Receiver {
         names.sort_unstable();
         for name in names.iter().filter_map(|name| name.strip_suffix(PARTIAL)) {
             let partial = folder.join(format!("{name}{PARTIAL}"));
+            if is_whole(&partial) {
+                rename(&partial, &folder.join(name))?;
+                continue;
+            }
             let Some((held, resume)) = noted(&partial) else {
                 continue;
             };
-            let Ok(manifest) = read_manifest(&resume) else { continue };
-            if resume.snapshot != snapshot || !fits(&manifest) {
+            let Ok(outline) = Outline::from_json(resume.outline.as_bytes()) else {
+                continue;
+            };
+            if resume.snapshot != snapshot || !fits(&outline) {
                 continue;
             }
-            let mut receiver = Receiver {
-                path: folder.join(name),
-                partial,
-                files: vec![State::default(); manifest.files.len()],
-                resume,
-                manifest,
-                open: None,
-                _lock: held,
-            };
+            let mut receiver = Receiver::over(folder.join(name), partial, resume, outline, held);
             receiver.look()?;
             return Ok(Some(receiver));
         }
         Ok(None)
     }
 
-    /// What there is of each file: whole ones are read and compared.
+    /// What there is of each file: of those that are all there the sum.
     fn look(&mut self) -> Result<(), Failure> {
         for index in 0..self.files.len() {
             let path = self.file_path(index);
-            let expected = &self.manifest.files[index];
+            let expected_bytes = self.outline.files[index].bytes;
             let Ok(found) = path.symlink_metadata() else { continue };
-            if !found.is_file() || found.len() > expected.bytes {
+            if !found.is_file() || found.len() > expected_bytes {
                 remove(&path)?;
-            } else if found.len() == expected.bytes {
-                let (_, sum) = summed(&path)?;
-                if sum.digits() == expected.sha256 {
-                    // A power cut may have come between its last byte and its sync.
-                    File::open(&path)
-                        .and_then(|file| file.sync_all())
-                        .map_err(|error| failed("sync", &path, &error))?;
-                    self.files[index].received_bytes = found.len();
-                    self.files[index].whole = true;
-                } else {
-                    remove(&path)?;
-                }
-            } else {
-                self.files[index].received_bytes = found.len();
+                continue;
             }
+            if found.len() == expected_bytes {
+                let (_, sum) = summed(&path)?;
+                // A power cut may have come between its last byte and its sync.
+                File::open(&path)
+                    .and_then(|file| file.sync_all())
+                    .map_err(|error| failed("sync", &path, &error))?;
+                self.files[index].sum = Some(sum.digits());
+            }
+            self.files[index].received_bytes = found.len();
         }
         Ok(())
     }
@@ -193,7 +198,7 @@ impl Receiver {
 
     /// What was received, for a stream that goes on.
     pub(crate) fn received(&self) -> Vec<Received> {
-        let states = self.files.iter().zip(&self.manifest.files);
+        let states = self.files.iter().zip(&self.outline.files);
         let some = states.filter(|(state, _)| state.received_bytes > 0);
         some.map(|(state, file)| Received {
             path: file.path.clone(),
@@ -207,9 +212,9 @@ impl Receiver {
         self.files.iter().map(|state| state.received_bytes).sum()
     }
 
-    /// What the backup says of itself.
-    pub(crate) fn manifest(&self) -> &Manifest {
-        &self.manifest
+    /// What files it has.
+    pub(crate) fn outline(&self) -> &Outline {
+        &self.outline
     }
 
     /// Where it is until it is whole.
@@ -219,8 +224,8 @@ impl Receiver {
 
     /// The first message of a stream that goes on: it must be about the same backup.
     pub(crate) fn go_on(&mut self, start: &BackupStart) -> Result<(), Failure> {
-        self.open = None;
-        if start.id == self.resume.id && start.manifest == self.resume.manifest.as_bytes() {
+        self.settle()?;
+        if start.id == self.resume.id && start.outline == self.resume.outline.as_bytes() {
             return Ok(());
         }
         Err(confused(
@@ -229,71 +234,114 @@ impl Receiver {
     }
 
     /// The bytes of a chunk.
-    pub(crate) fn chunk(&mut self, chunk: &BackupChunk) -> Result<(), Failure> {
+    pub(crate) fn chunk(&mut self, chunk: BackupChunk) -> Result<(), Failure> {
         let index = chunk.file as usize;
         let expected = self
-            .manifest
+            .outline
             .files
             .get(index)
             .ok_or_else(|| confused("a chunk of a file that it did not announce"))?;
         let (from, bytes) = (self.files[index].received_bytes, chunk.data.len() as u64);
-        if self.files[index].whole || chunk.offset != from || bytes > expected.bytes - from {
+        let is_last = expected.bytes.checked_sub(from) == Some(bytes);
+        if bytes == 0 || chunk.offset != from || bytes > expected.bytes - from {
             let at = chunk.offset;
             return Err(confused(&format!(
                 "{} was to go on at byte {from}, {bytes} bytes for byte {at} came",
                 expected.path
             )));
         }
-        self.open(index)?;
-        let path = self.file_path(index);
-        let (_, file, sum) = self.open.as_mut().expect("opened above");
-        file.write_all(&chunk.data)
-            .map_err(|error| failed("write", &path, &error))?;
-        sum.add(&chunk.data);
+        let line = self.open(index)?;
+        let given = line
+            .bytes(chunk.data)
+            .and_then(|()| if is_last { line.end() } else { Ok(()) });
+        self.or_broken(given)?;
         self.files[index].received_bytes += bytes;
-        if self.files[index].received_bytes == self.manifest.files[index].bytes {
-            self.close()?;
+        if is_last {
+            self.open = None;
         }
         Ok(())
     }
 
-    /// Opens a file to write on where it ends; what is there is read again for its sum.
-    fn open(&mut self, index: usize) -> Result<(), Failure> {
-        if self.open.as_ref().is_some_and(|(open, ..)| *open == index) {
-            return Ok(());
+    /// Goes on with a file where it ends; what is there is read again for its sum.
+    fn open(&mut self, index: usize) -> Result<&Line, Failure> {
+        if self.open != Some(index) {
+            // What comes before is read from the disk.
+            if self.files[index].received_bytes > 0 {
+                self.settle()?;
+            }
+            let path = self.file_path(index);
+            let begun = self.files[index].received_bytes > 0;
+            let sum = if begun { summed(&path)?.1 } else { Sum::default() };
+            let file = File::options()
+                .append(begun)
+                .write(true)
+                .create(!begun)
+                .truncate(!begun)
+                .open(&path);
+            let file = file.map_err(|error| failed("write", &path, &error))?;
+            let given = self.line.get_or_insert_with(Line::start).begin(index, file, path, sum);
+            self.or_broken(given)?;
+            self.open = Some(index);
         }
-        let path = self.file_path(index);
-        let sum = if self.files[index].received_bytes > 0 {
-            summed(&path)?.1
-        } else {
-            Sum::default()
-        };
-        let begun = self.files[index].received_bytes > 0;
-        let file = File::options()
-            .append(begun)
-            .write(true)
-            .create(!begun)
-            .truncate(!begun)
-            .open(&path);
-        let file = file.map_err(|error| failed("write", &path, &error))?;
-        self.open = Some((index, file, sum));
+        Ok(self.line.get_or_insert_with(Line::start))
+    }
+
+    /// Why something could not be given to the line.
+    fn or_broken(&mut self, given: Result<(), Broken>) -> Result<(), Failure> {
+        match given {
+            Ok(()) => Ok(()),
+            Err(Broken) => {
+                self.settle()?;
+                Err(confused("what was received cannot be kept"))
+            }
+        }
+    }
+
+    /// Waits until what was received is on disk.
+    fn settle(&mut self) -> Result<(), Failure> {
+        self.open = None;
+        let Some(line) = self.line.take() else { return Ok(()) };
+        for (index, sum) in line.settle()? {
+            self.files[index].sum = Some(sum);
+        }
         Ok(())
     }
 
-    /// The file that is open is all there: synced if it is what it should be, else it is to be sent again.
-    fn close(&mut self) -> Result<(), Failure> {
-        let Some((index, file, sum)) = self.open.take() else {
-            return Ok(());
-        };
-        let path = self.file_path(index);
-        if sum.digits() == self.manifest.files[index].sha256 {
-            file.sync_all().map_err(|error| failed("sync", &path, &error))?;
-            self.files[index].whole = true;
-            return Ok(());
+    /// Everything was sent: compares it with the manifest. A file that is not what it should be is to be sent again.
+    pub(crate) fn end(&mut self, end: BackupEnd) -> Result<Ended, Failure> {
+        for index in 0..self.files.len() {
+            // Nobody sends the bytes of a file that has none.
+            if self.files[index].sum.is_none() && self.outline.files[index].bytes == 0 {
+                let given = self.open(index)?.end();
+                self.or_broken(given)?;
+                self.open = None;
+            }
         }
-        remove(&path)?;
+        self.settle()?;
+        let manifest = read_manifest(&text(end.manifest)?, &text(end.manifest_sum)?)?;
+        if manifest.outline() != self.outline {
+            return Err(confused("it ends with another manifest than it began with"));
+        }
+        let mut whole = true;
+        for (index, file) in manifest.files.iter().enumerate() {
+            let sum = self.files[index].sum.as_ref();
+            if sum.is_some_and(|sum| *sum != file.sha256) {
+                self.refuse(index)?;
+            }
+            whole &= self.files[index].sum.is_some();
+        }
+        if !whole {
+            return Ok(Ended::Incomplete);
+        }
+        self.manifest = Some(manifest);
+        Ok(Ended::Whole)
+    }
+
+    /// A file is not what the manifest says.
+    fn refuse(&mut self, index: usize) -> Result<(), Failure> {
+        remove(&self.file_path(index))?;
         if self.files[index].failed {
-            let name = &self.manifest.files[index].path;
+            let name = &self.outline.files[index].path;
             let what = format!(
                 "{name} arrived twice with another SHA-256 than the node's manifest has: it is damaged at the node"
             );
@@ -304,19 +352,6 @@ impl Receiver {
             ..State::default()
         };
         Ok(())
-    }
-
-    /// Everything was sent.
-    pub(crate) fn end(&mut self) -> Result<Ended, Failure> {
-        for index in 0..self.files.len() {
-            // Nobody sends the bytes of a file that has none.
-            if !self.files[index].whole && self.manifest.files[index].bytes == 0 {
-                self.open(index)?;
-                self.close()?;
-            }
-        }
-        let whole = self.files.iter().all(|state| state.whole);
-        Ok(if whole { Ended::Whole } else { Ended::Incomplete })
     }
 
     /// Makes a backup of it, and returns where it is.
@@ -330,15 +365,16 @@ impl Receiver {
             written.map_err(|error| failed("write", &path, &error))
         };
         let synced = |path: &Path| sync(path).map_err(|error| failed("sync", path, &error));
+        let manifest = self.manifest.ok_or_else(|| confused("it has no manifest"))?;
+        let json = manifest.to_json();
         synced(&self.partial.join(DATABASE))?;
-        write(MANIFEST, &self.resume.manifest)?;
-        write(MANIFEST_SUM, &self.resume.manifest_sum)?;
+        write(MANIFEST, &json)?;
+        write(MANIFEST_SUM, &Manifest::sum_line(json.as_bytes()))?;
         synced(&self.partial)?;
         remove(&self.partial.join(RESUME))?;
         synced(&self.partial)?;
-        fs::rename(&self.partial, &self.path).map_err(|error| failed("rename", &self.partial, &error))?;
-        packed::sync_directory_of(&self.path).map_err(|error| failed("sync the folder of", &self.path, &error))?;
-        Ok((self.path, self.manifest))
+        rename(&self.partial, &self.path)?;
+        Ok((self.path, manifest))
     }
 
     /// Removes what was received.
@@ -347,8 +383,8 @@ impl Receiver {
     }
 
     fn file_path(&self, index: usize) -> PathBuf {
-        // The manifest's own reader has refused every path that leads elsewhere than into the folder of the database.
-        self.partial.join(&self.manifest.files[index].path)
+        // The outline's own reader has refused every path that leads elsewhere than into the folder of the database.
+        self.partial.join(&self.outline.files[index].path)
     }
 }
 
@@ -361,74 +397,12 @@ fn noted(partial: &Path) -> Option<(File, Resume)> {
     Some((held, serde_json::from_str(&note).ok()?))
 }
 
-fn lock(file: &File) -> io::Result<()> {
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => io::Error::from(io::ErrorKind::WouldBlock),
-        TryLockError::Error(error) => error,
-    })
-}
-
 /// The manifest, once it fits its sum.
-fn read_manifest(resume: &Resume) -> Result<Manifest, Failure> {
-    if Manifest::sum_line(resume.manifest.as_bytes()) != resume.manifest_sum {
+fn read_manifest(json: &str, sum: &str) -> Result<Manifest, Failure> {
+    if Manifest::sum_line(json.as_bytes()) != sum {
         return Err(confused("its manifest does not fit its sum"));
     }
-    Manifest::from_json(resume.manifest.as_bytes()).map_err(|what| confused(&what))
-}
-
-/// A name that is not taken: when it was made, and by whom.
-fn free_name(folder: &Path, manifest: &Manifest) -> Result<(PathBuf, PathBuf), Failure> {
-    let seconds = i64::try_from(manifest.made_at.0 / 1_000_000).unwrap_or(i64::MAX);
-    let at = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let plain = |character: char| {
-        if character.is_ascii_alphanumeric() || "._-".contains(character) {
-            character
-        } else {
-            '_'
-        }
-    };
-    let node: String = manifest.node.chars().map(plain).collect();
-    let name = format!("{}-{node}", at.strftime("%Y-%m-%dT%H-%M-%SZ"));
-    for number in 1..=NAMES_MAX {
-        let name = if number == 1 {
-            name.clone()
-        } else {
-            format!("{name}-{number}")
-        };
-        let (path, partial) = (folder.join(&name), folder.join(format!("{name}{PARTIAL}")));
-        if !path.exists() && !partial.exists() {
-            return Ok((path, partial));
-        }
-    }
-    Err(Failure::new(
-        Code::CannotCreate,
-        format!("{} and {NAMES_MAX} more are there", folder.join(name).display()),
-    ))
-}
-
-/// Length and sum of a file.
-fn summed(path: &Path) -> Result<(u64, Sum), Failure> {
-    let read = || {
-        let (mut file, mut sum, mut bytes) = (File::open(path)?, Sum::default(), 0);
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            let count = file.read(&mut buffer)?;
-            if count == 0 {
-                return Ok((bytes, sum));
-            }
-            sum.add(&buffer[..count]);
-            bytes += count as u64;
-        }
-    };
-    read().map_err(|error| failed("read", path, &error))
-}
-
-fn remove(path: &Path) -> Result<(), Failure> {
-    fs::remove_file(path).map_err(|error| failed("remove", path, &error))
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    Manifest::from_json(json.as_bytes()).map_err(|what| confused(&what))
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, Failure> {
@@ -441,12 +415,4 @@ fn json(resume: &Resume) -> String {
 
 fn confused(what: &str) -> Failure {
     Failure::new(Code::Software, format!("the node's backup makes no sense: {what}"))
-}
-
-fn failed(doing: &str, path: &Path, error: &io::Error) -> Failure {
-    let code = match offline::code_of(error) {
-        Code::NoInput => Code::CannotCreate,
-        code => code,
-    };
-    Failure::new(code, format!("cannot {doing} {}: {error}", path.display()))
 }

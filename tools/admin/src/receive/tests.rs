@@ -28,9 +28,15 @@ fn manifest() -> Manifest {
 }
 
 fn start(id: &str) -> BackupStart {
-    let json = manifest().to_json();
     BackupStart {
         id: id.to_owned(),
+        outline: manifest().outline().to_json().into_bytes(),
+    }
+}
+
+fn end() -> BackupEnd {
+    let json = manifest().to_json();
+    BackupEnd {
         manifest_sum: Manifest::sum_line(json.as_bytes()).into_bytes(),
         manifest: json.into_bytes(),
     }
@@ -40,7 +46,7 @@ fn chunk(file: u32, offset: u64, data: &[u8]) -> BackupChunk {
     BackupChunk {
         file,
         offset,
-        data: data.to_vec(),
+        data: data.to_vec().into(),
     }
 }
 
@@ -49,7 +55,7 @@ fn begin(folder: &Path) -> Receiver {
 }
 
 fn take_up(folder: &Path) -> Option<Receiver> {
-    Receiver::take_up(folder, "", |manifest| manifest.node == "replica/1").unwrap()
+    Receiver::take_up(folder, "", |outline| outline.node == "replica/1").unwrap()
 }
 
 /// Sends what is missing from where the receiver has it.
@@ -63,11 +69,11 @@ fn send_rest(receiver: &mut Receiver) -> Ended {
         if from < content.len() as u64 {
             let rest = &content[usize::try_from(from).unwrap()..];
             receiver
-                .chunk(&chunk(u32::try_from(index).unwrap(), from, rest))
+                .chunk(chunk(u32::try_from(index).unwrap(), from, rest))
                 .unwrap();
         }
     }
-    receiver.end().unwrap()
+    receiver.end(end()).unwrap()
 }
 
 fn is_whole(folder: &Path, receiver: Receiver) {
@@ -91,7 +97,7 @@ fn what_is_sent_becomes_a_backup() {
 fn a_killed_one_is_gone_on_with_by_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let mut receiver = begin(folder.path());
-    receiver.chunk(&chunk(0, 0, b"one hun")).unwrap();
+    receiver.chunk(chunk(0, 0, b"one hun")).unwrap();
     assert!(take_up(folder.path()).is_none(), "somebody works on it");
     drop(receiver);
     assert!(
@@ -120,19 +126,15 @@ fn a_killed_one_is_gone_on_with_by_another_process() {
 fn what_a_power_cut_made_of_it_is_sent_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut receiver = begin(folder.path());
-    receiver.chunk(&chunk(0, 0, FILES[0].1)).unwrap();
-    receiver.chunk(&chunk(2, 0, b"x")).unwrap();
+    receiver.chunk(chunk(0, 0, FILES[0].1)).unwrap();
+    receiver.chunk(chunk(2, 0, b"x")).unwrap();
     let partial = receiver.partial().to_owned();
     drop(receiver);
     // The lengths survived, the bytes did not.
     fs::write(partial.join(FILES[0].0), vec![0; FILES[0].1.len()]).unwrap();
     fs::write(partial.join(FILES[2].0), [0]).unwrap();
     let mut receiver = take_up(folder.path()).unwrap();
-    assert_eq!(
-        receiver.received().len(),
-        1,
-        "the whole file was compared, the other one cannot be yet"
-    );
+    assert_eq!(receiver.received().len(), 2, "nothing can be compared yet");
     assert_eq!(send_rest(&mut receiver), Ended::Incomplete);
     assert_eq!(send_rest(&mut receiver), Ended::Whole);
     is_whole(folder.path(), receiver);
@@ -142,11 +144,12 @@ fn what_a_power_cut_made_of_it_is_sent_again() {
 fn a_file_that_is_damaged_at_the_node_ends_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut receiver = begin(folder.path());
-    receiver.chunk(&chunk(2, 0, b"xyz")).unwrap();
+    receiver.chunk(chunk(2, 0, b"xyz")).unwrap();
     let wrong = vec![b'!'; FILES[0].1.len()];
-    receiver.chunk(&chunk(0, 0, &wrong)).unwrap();
-    assert_eq!(receiver.end().unwrap(), Ended::Incomplete);
-    let told = receiver.chunk(&chunk(0, 0, &wrong)).unwrap_err().to_string();
+    receiver.chunk(chunk(0, 0, &wrong)).unwrap();
+    assert_eq!(receiver.end(end()).unwrap(), Ended::Incomplete);
+    receiver.chunk(chunk(0, 0, &wrong)).unwrap();
+    let told = receiver.end(end()).unwrap_err().to_string();
     assert!(told.contains("db/000001.sst arrived twice"), "{told}");
 }
 
@@ -155,16 +158,67 @@ fn chunks_out_of_place_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut receiver = begin(folder.path());
     for (file, offset, data) in [(9, 0, &b"x"[..]), (0, 1, b"x"), (2, 0, b"xyz!"), (1, 0, b"x")] {
-        receiver.chunk(&chunk(file, offset, data)).unwrap_err();
+        receiver.chunk(chunk(file, offset, data)).unwrap_err();
     }
     let mut elsewhere = start("id-1");
-    elsewhere.manifest.push(b' ');
+    elsewhere.outline.push(b' ');
     receiver.go_on(&elsewhere).unwrap_err();
     receiver.go_on(&start("id-2")).unwrap_err();
-    assert!(
-        Receiver::begin(folder.path(), "", elsewhere).is_err(),
-        "the manifest does not fit its sum"
-    );
+}
+
+#[test]
+fn an_end_that_does_not_fit_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut receiver = begin(folder.path());
+    assert_eq!(send_rest(&mut receiver), Ended::Whole);
+    let mut changed = end();
+    changed.manifest.push(b' ');
+    let told = receiver.end(changed).unwrap_err().to_string();
+    assert!(told.contains("its manifest does not fit its sum"), "{told}");
+    let other = Manifest {
+        lsn: Lsn(4712),
+        ..manifest()
+    };
+    let json = other.to_json();
+    let other = BackupEnd {
+        manifest_sum: Manifest::sum_line(json.as_bytes()).into_bytes(),
+        manifest: json.into_bytes(),
+    };
+    let told = receiver.end(other).unwrap_err().to_string();
+    assert!(told.contains("another manifest than it began with"), "{told}");
+}
+
+#[test]
+fn one_that_lacks_nothing_but_its_name_gets_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut receiver = begin(folder.path());
+    assert_eq!(send_rest(&mut receiver), Ended::Whole);
+    let partial = receiver.partial().to_owned();
+    let (path, _) = receiver.finish().unwrap();
+    // Killed between the removal of its note and the renaming.
+    fs::rename(&path, &partial).unwrap();
+    assert!(take_up(folder.path()).is_none(), "there is nothing to go on with");
+    assert_eq!(engine::backup::verify(&path, &mut |_, _| {}).unwrap(), manifest());
+    assert!(!partial.exists());
+    // Without a sum it is no backup, and nobody's to touch.
+    fs::rename(&path, &partial).unwrap();
+    fs::remove_file(partial.join(MANIFEST_SUM)).unwrap();
+    assert!(take_up(folder.path()).is_none());
+    assert!(partial.exists() && !path.exists());
+}
+
+#[test]
+fn without_room_nothing_is_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outline = manifest().outline();
+    outline.files[0].bytes = u64::MAX / 2;
+    let start = BackupStart {
+        id: "id-1".to_owned(),
+        outline: outline.to_json().into_bytes(),
+    };
+    let told = Receiver::begin(folder.path(), "", start).unwrap_err().to_string();
+    assert!(told.contains("the backup needs"), "{told}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use client::{
     Admin, Kind,
     wire::{BackupRequest, StatusResponse, backup_response::Part},
 };
-use engine::backup::{self, Error, Fault, MANIFEST, MANIFEST_SUM, Manifest, PARTIAL};
+use engine::backup::{self, Error, Fault, MANIFEST, MANIFEST_SUM, Manifest, Outline, PARTIAL};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
@@ -150,7 +150,7 @@ enum Stream {
 impl Create {
     async fn run(mut self) -> Result<(), Failure> {
         self.choose().await?;
-        let mut receiver = Receiver::take_up(&self.folder, &self.snapshot, |manifest| is_of(manifest, &self.status))?;
+        let mut receiver = Receiver::take_up(&self.folder, &self.snapshot, |outline| is_of(outline, &self.status))?;
         let mut resumed = receiver.is_some();
         if let Some(receiver) = &receiver {
             let (shown, had) = (receiver.partial().display(), show::bytes(receiver.received_bytes()));
@@ -253,20 +253,20 @@ impl Create {
             match (part, receiver.as_mut()) {
                 (Some(Part::Start(start)), None) => {
                     let begun = Receiver::begin(&self.folder, &self.snapshot, start)?;
-                    self.bar.set_length(begun.manifest().bytes());
+                    self.bar.set_length(begun.outline().bytes());
                     *receiver = Some(begun);
                 }
                 (Some(Part::Start(start)), Some(receiver)) => {
                     receiver.go_on(&start)?;
-                    self.bar.set_length(receiver.manifest().bytes());
+                    self.bar.set_length(receiver.outline().bytes());
                 }
                 (Some(Part::Chunk(chunk)), Some(receiver)) => {
-                    receiver.chunk(&chunk)?;
+                    receiver.chunk(chunk)?;
                     fruitful = true;
                     self.bar.set_position(receiver.received_bytes());
                 }
-                (Some(Part::End(_)), Some(receiver)) => {
-                    return Ok(match receiver.end()? {
+                (Some(Part::End(end)), Some(receiver)) => {
+                    return Ok(match receiver.end(end)? {
                         Ended::Whole => Stream::Whole,
                         Ended::Incomplete => Stream::Incomplete,
                     });
@@ -305,34 +305,22 @@ impl Create {
 }
 
 /// Whether a backup is of the node that answers, in its present life.
-fn is_of(manifest: &Manifest, status: &StatusResponse) -> bool {
-    manifest.node == status.node
-        && manifest.cluster.as_slice() == status.cluster
-        && manifest.incarnation == status.incarnation
+fn is_of(outline: &Outline, status: &StatusResponse) -> bool {
+    outline.node == status.node
+        && outline.cluster.as_slice() == status.cluster
+        && outline.incarnation == status.incarnation
 }
 
 fn described(manifest: &Manifest) -> Value {
     json!({
         "node": manifest.node,
-        "cluster": show::hex(&manifest.cluster),
+        "cluster": backup::hex(&manifest.cluster),
         "incarnation": format!("{:016x}", manifest.incarnation),
         "made_at": made_at(manifest),
         "lsn": manifest.lsn.0,
         "bytes": manifest.bytes(),
         "files": manifest.files.len(),
     })
-}
-
-/// The manifest alone, once it fits its sum.
-fn manifest(path: &Path) -> Result<Manifest, String> {
-    let read = |name: &str| fs::read(path.join(name)).map_err(|error| format!("{name}: {error}"));
-    let (json, sum) = (read(MANIFEST)?, read(MANIFEST_SUM)?);
-    if sum != Manifest::sum_line(&json).as_bytes() {
-        return Err(format!(
-            "{MANIFEST} does not fit {MANIFEST_SUM}: one of the two was changed"
-        ));
-    }
-    Manifest::from_json(&json)
 }
 
 /// A backup in a folder.
@@ -354,7 +342,10 @@ fn list(session: &Session, folder: &Path) -> Result<(), Failure> {
         if name.ends_with(PARTIAL) {
             found.insert(name, Found::Interrupted);
         } else if path.join(MANIFEST).exists() || path.join(MANIFEST_SUM).exists() {
-            found.insert(name, manifest(&path).map_or_else(Found::Damaged, Found::Made));
+            found.insert(
+                name,
+                Manifest::read(&path).map_or_else(|error| Found::Damaged(damage(&error)), Found::Made),
+            );
         }
     }
     if found.is_empty() && !session.output.is_json() {
@@ -396,6 +387,15 @@ fn list(session: &Session, folder: &Path) -> Result<(), Failure> {
         let headings = ["BACKUP", "NODE", "MADE", "LSN", "SIZE", ""];
         session.output.table(&headings, &[3, 4], rows.collect())
     })
+}
+
+/// What is wrong with a backup, as a list has room for it.
+fn damage(error: &Error) -> String {
+    match error {
+        Error::NotABackup { reason, .. } => reason.clone(),
+        Error::Damaged { faults, .. } => faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "),
+        error => error.to_string(),
+    }
 }
 
 fn row_of(name: &str, state: &str) -> Vec<String> {

@@ -142,11 +142,11 @@ fn tell(session: &Session, target: &std::path::Path, restored: &Restored, to: &T
     let json = json!({
         "data_directory": target,
         "node": node,
-        "cluster": show::hex(cluster),
+        "cluster": backup::hex(cluster),
         "incarnation": format!("{incarnation:016x}"),
         "lsn": lsn.0,
         "bytes": manifest.bytes(),
-        "from": { "node": manifest.node, "cluster": show::hex(&manifest.cluster), "made_at": made_at(manifest) },
+        "from": { "node": manifest.node, "cluster": backup::hex(&manifest.cluster), "made_at": made_at(manifest) },
         "rejoined": to.rejoin,
         "resumed": resumed,
     });
@@ -158,7 +158,7 @@ fn tell(session: &Session, target: &std::path::Path, restored: &Restored, to: &T
                 "cluster",
                 format!(
                     "{}{}",
-                    show::hex(cluster),
+                    backup::hex(cluster),
                     if to.rejoin { ", as before" } else { ", new" }
                 ),
             ),
@@ -206,7 +206,7 @@ fn rehearse(session: &Session, source: &std::path::Path, to: &To) -> Result<(), 
         "node": node,
         "lsn": manifest.lsn.0,
         "bytes": manifest.bytes(),
-        "from": { "node": manifest.node, "cluster": show::hex(&manifest.cluster), "made_at": made_at(&manifest) },
+        "from": { "node": manifest.node, "cluster": backup::hex(&manifest.cluster), "made_at": made_at(&manifest) },
         "rejoined": to.rejoin,
         "resumed": resumes,
     });

@@ -64,7 +64,7 @@ fn json(status: &StatusResponse) -> Value {
     json!({
         "node": status.node,
         "version": status.version,
-        "cluster": show::hex(&status.cluster),
+        "cluster": engine::backup::hex(&status.cluster),
         "incarnation": format!("{:016x}", status.incarnation),
         "started_at": started(status).map(show::time),
         "grpc_address": status.grpc_address,
@@ -110,7 +110,7 @@ fn page(output: &Output, status: &StatusResponse) -> String {
     let mut facts = vec![
         ("node", format!("{} {ready}", paint.bold(&status.node))),
         ("version", status.version.clone()),
-        ("cluster", show::hex(&status.cluster)),
+        ("cluster", engine::backup::hex(&status.cluster)),
         ("life", format!("{:016x}", status.incarnation)),
         ("started", since),
         ("gRPC", status.grpc_address.clone()),

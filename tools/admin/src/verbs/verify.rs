@@ -63,6 +63,7 @@ fn offline(session: &Session, path: &Path) -> Result<(), Failure> {
     let mut progress = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
+        true
     };
     let report = verify::directory(directory.path(), &mut progress);
     bar.finish_and_clear();

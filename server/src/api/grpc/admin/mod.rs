@@ -79,8 +79,6 @@ struct Shared {
     components: Components,
     operations: Operations,
     exports: Arc<Semaphore>,
-    /// A place for a compaction or a verification.
-    working: Arc<Semaphore>,
 }
 
 impl Service {
@@ -89,7 +87,6 @@ impl Service {
             components,
             operations,
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
-            working: Arc::new(Semaphore::new(1)),
         };
         Service {
             shared: Arc::new(shared),

@@ -1,11 +1,12 @@
 //! Snapshots by name, and `Admin/Backup`: a snapshot, or a cut made for it, sent file by file.
 //!
 //! ```text
-//!  Lease ─► manifest ─► each file from where the caller has it, in pieces of 256 KiB, no faster than asked ─► Outlet ─► end
+//!  Lease ─► outline ─► each file, in pieces of 256 KiB: read, no faster than asked ─► summed ─► Outlet ─► manifest with the sums
+//!                      what the caller has is not sent again; it is read again when it was not summed before
 //! ```
 //!
-//! What is sent is not checked here: the caller has the manifest and sums what it receives, so that damage on this node's disk
-//! is found as well as damage on the way.
+//! Every byte is read once. What is sent is not checked here: the caller sums what it receives and compares, so that damage on
+//! the way is found; of a snapshot, which was summed when it was made, damage on this node's disk since then as well.
 
 use std::{
     collections::HashMap,
@@ -14,12 +15,13 @@ use std::{
     time::Duration,
 };
 
-use engine::backup::{MANIFEST, MANIFEST_SUM};
+use engine::backup::{FileLength, Manifest, hex};
 use proto::v1::{
     self as wire, BackupChunk, BackupEnd, BackupRequest, BackupResponse, BackupStart, CreateSnapshotRequest,
     CreateSnapshotResponse, DeleteSnapshotRequest, DeleteSnapshotResponse, ListSnapshotsResponse,
     backup_response::Part,
 };
+use sha2::{Digest as _, Sha256};
 
 use super::{
     super::{
@@ -68,7 +70,7 @@ impl Service {
         Ok(DeleteSnapshotResponse {})
     }
 
-    /// Begins a backup, or goes on with one. The stream is open before a cut is made, which reads the whole database.
+    /// Begins a backup, or goes on with one. The stream is open before a cut is made, which flushes the database.
     pub(super) fn backup_checked(&self, request: BackupRequest) -> Result<Flow<BackupResponse>, Refused> {
         let snapshots = self.operations().snapshots.clone();
         let lease = match (request.resume_id.as_str(), request.snapshot.as_str()) {
@@ -99,7 +101,7 @@ impl Service {
                 outlet,
                 stop,
                 bytes_per_s,
-                sent_bytes: 0,
+                read_bytes: 0,
                 since: Stopwatch::start(),
             };
             let heard = sender.send_all(lease, &received);
@@ -149,13 +151,13 @@ impl From<flow::Gone> for End {
     }
 }
 
-/// Sends one backup.
+/// Reads and sends one backup.
 struct Sender {
     outlet: Outlet<BackupResponse>,
     stop: Stop,
     /// 0: as fast as it is taken.
     bytes_per_s: u64,
-    sent_bytes: u64,
+    read_bytes: u64,
     since: Stopwatch,
 }
 
@@ -165,15 +167,15 @@ impl Sender {
         let mut heard = false;
         let sent = self.start(&lease).and_then(|()| {
             heard = true;
-            for (index, file) in lease.manifest().files.iter().enumerate() {
+            for (index, file) in lease.outline().files.iter().enumerate() {
                 let offset = received.get(&file.path).copied().unwrap_or(0);
-                let path = lease.path().join(&file.path);
-                self.file(count(index), &path, offset, file.bytes)?;
+                self.file(&lease, index, file, offset)?;
             }
+            let end = end(&lease)?;
             // Before the end is told: whoever hears it may release what was leased. Not removed here, for that the last message
             // was sent does not say that it has come.
             drop(lease);
-            Ok(self.outlet.send_blocking(part(Part::End(BackupEnd {})))?)
+            Ok(self.outlet.send_blocking(end)?)
         });
         match sent {
             Ok(()) => self.outlet.finish(),
@@ -184,49 +186,70 @@ impl Sender {
     }
 
     fn start(&self, lease: &Lease) -> Result<(), End> {
-        let read = |name: &str| std::fs::read(lease.path().join(name)).map_err(|error| unreadable(name, &error));
         let start = BackupStart {
             id: lease.id().to_owned(),
-            manifest: read(MANIFEST)?,
-            manifest_sum: read(MANIFEST_SUM)?,
+            outline: lease.outline().to_json().into_bytes(),
         };
         Ok(self.outlet.send_blocking(part(Part::Start(start)))?)
     }
 
-    fn file(&mut self, index: u32, path: &std::path::Path, from: u64, bytes: u64) -> Result<(), End> {
-        let name = path.display().to_string();
-        let mut file = File::open(path).map_err(|error| unreadable(&name, &error))?;
-        file.seek(SeekFrom::Start(from))
-            .map_err(|error| unreadable(&name, &error))?;
-        let mut offset = from;
-        // A file that has grown is as damaged as one that has shrunk; the caller sees both.
-        while offset < bytes {
-            let mut data = Vec::with_capacity(CHUNK_BYTES);
-            let wanted = (bytes - offset).min(CHUNK_BYTES as u64);
-            let read = (&mut file).take(wanted).read_to_end(&mut data);
-            if read.map_err(|error| unreadable(&name, &error))? == 0 {
-                return Err(unreadable(&name, &io::Error::from(io::ErrorKind::UnexpectedEof)));
-            }
-            let length = data.len() as u64;
-            let chunk = BackupChunk {
-                file: index,
-                offset,
-                data,
+    /// Sends a file from byte `from` on, and sums it when nobody has.
+    fn file(&mut self, lease: &Lease, index: usize, file: &FileLength, from: u64) -> Result<(), End> {
+        let path = lease.path().join(&file.path);
+        let failed = |error: &io::Error| unreadable(&path.display().to_string(), error);
+        let mut sum = (!lease.is_summed(index)).then(Sha256::new);
+        let mut offset = if sum.is_some() { 0 } else { from };
+        let mut opened = File::open(&path).map_err(|error| failed(&error))?;
+        opened.seek(SeekFrom::Start(offset)).map_err(|error| failed(&error))?;
+        // A file that has grown is as damaged as one that has shrunk; `verify` names both.
+        while offset < file.bytes {
+            // Up to where the caller is, then what it lacks.
+            let end = if offset < from {
+                from.min(file.bytes)
+            } else {
+                file.bytes
             };
-            self.outlet.send_blocking(part(Part::Chunk(chunk)))?;
+            let mut data = Vec::with_capacity(CHUNK_BYTES);
+            let wanted = (end - offset).min(CHUNK_BYTES as u64);
+            let read = (&mut opened).take(wanted).read_to_end(&mut data);
+            if read.map_err(|error| failed(&error))? == 0 {
+                return Err(failed(&io::Error::from(io::ErrorKind::UnexpectedEof)));
+            }
+            let (at, length) = (offset, data.len() as u64);
             offset += length;
+            if let Some(sum) = &mut sum {
+                sum.update(&data);
+            }
+            if at >= from {
+                let chunk = BackupChunk {
+                    file: count(index),
+                    offset: at,
+                    data: data.into(),
+                };
+                self.outlet.send_blocking(part(Part::Chunk(chunk)))?;
+            }
             self.rest(length);
+            // What is only summed is not noticed by the outlet.
+            if self.outlet.is_gone() {
+                return Err(End::Gone);
+            }
+            if self.stop.is_given() {
+                return Err(End::Failed(Refused::Stopping));
+            }
+        }
+        if let Some(sum) = sum {
+            lease.keep_sum(index, hex(&sum.finalize()));
         }
         Ok(())
     }
 
-    /// Waits until so much more may have been sent.
+    /// Waits until so much more may have been read.
     fn rest(&mut self, bytes: u64) {
-        self.sent_bytes += bytes;
+        self.read_bytes += bytes;
         if self.bytes_per_s == 0 {
             return;
         }
-        let due = Duration::from_secs_f64(self.sent_bytes as f64 / self.bytes_per_s as f64);
+        let due = Duration::from_secs_f64(self.read_bytes as f64 / self.bytes_per_s as f64);
         let early = due.saturating_sub(self.since.elapsed());
         if !early.is_zero() {
             let stop = self.stop.clone();
@@ -239,6 +262,15 @@ impl Sender {
             });
         }
     }
+}
+
+/// The last message: with what is to be compared.
+fn end(lease: &Lease) -> Result<BackupResponse, End> {
+    let manifest = lease.manifest().ok_or(End::Failed(Refused::Confused))?.to_json();
+    Ok(part(Part::End(BackupEnd {
+        manifest_sum: Manifest::sum_line(manifest.as_bytes()).into_bytes(),
+        manifest: manifest.into_bytes(),
+    })))
 }
 
 fn part(part: Part) -> BackupResponse {

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!  work ─► how far ─► a message at most every 200 ms ─► Outlet ─► the result, in the last message
-//!                     the caller has gone: a compaction ends after the piece under way; a verification reads to its end
+//!                     the caller has gone: a compaction ends after the piece under way, a verification within a second
 //! ```
+//!
+//! The engine does one such work at a time, and refuses another.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use engine::{Compacted, Range, verify};
 use proto::v1::{self as wire, CompactRequest, CompactResponse, FamilyStatus, VerifyReport, VerifyResponse};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     super::{
@@ -31,12 +32,10 @@ impl Service {
     /// Begins a compaction.
     pub(super) fn compact_checked(&self, request: &CompactRequest) -> Result<Flow<CompactResponse>, Refused> {
         let range = self.range(request)?;
-        let place = self.work_place()?;
         let settings = &self.shared.components.settings;
         let (outlet, flow) = flow::open(settings.stall_max, self.shared.components.stop.clone());
         let (service, stop) = (self.clone(), self.shared.components.stop.clone());
         tasks::start_blocking(move || {
-            let _place = place;
             let engine = service.engine();
             let mut told = Paced::default();
             let done = engine.compact(range.as_ref(), &mut |progress| {
@@ -86,28 +85,27 @@ impl Service {
 
     /// Begins to verify.
     pub(super) fn verify_checked(&self) -> Result<Flow<VerifyResponse>, Refused> {
-        let place = self.work_place()?;
         let settings = &self.shared.components.settings;
         let (outlet, flow) = flow::open(settings.stall_max, self.shared.components.stop.clone());
-        let engine = self.engine().clone();
+        let (engine, stop) = (self.engine().clone(), self.shared.components.stop.clone());
         tasks::start_blocking(move || {
-            let _place = place;
             let mut told = Paced::default();
             let mut last = (0, 0);
             let found = engine.verify(&mut |done_bytes, total_bytes| {
                 last = (done_bytes, total_bytes);
-                if told.is_due() && !outlet.is_gone() {
+                if told.is_due() {
                     let message = VerifyResponse {
                         done_bytes,
                         total_bytes,
                         report: None,
                     };
-                    // Whether it was taken the report shows.
-                    let _told = outlet.send_blocking(message);
+                    return outlet.send_blocking(message).is_ok();
                 }
+                !outlet.is_gone() && !stop.is_given()
             });
             match found {
-                Err(error) => outlet.fail(Refused::Unreadable(error.to_string())),
+                Err(verify::Error::Stopped) if stop.is_given() => outlet.fail(Refused::Stopping),
+                Err(error) => outlet.fail(error.into()),
                 Ok(report) => {
                     if !report.damage.is_empty() {
                         tracing::error!(
@@ -127,12 +125,6 @@ impl Service {
             }
         });
         Ok(flow)
-    }
-
-    /// One such work at a time: each reads all that there is.
-    fn work_place(&self) -> Result<OwnedSemaphorePermit, Refused> {
-        let place = Arc::clone(&self.shared.working).try_acquire_owned();
-        place.map_err(|_| Refused::WorkRuns)
     }
 }
 

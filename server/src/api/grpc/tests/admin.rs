@@ -4,9 +4,9 @@ use std::{collections::HashMap, fs, path::Path, time::Duration};
 
 use engine::backup;
 use proto::v1::{
-    BackupRequest, BackupResponse, BackupStart, Concept, CreateSnapshotRequest, DeleteSnapshotRequest, Entry,
-    ExportStatesRequest, ImportStatesRequest, KeyState, ListSnapshotsRequest, Received, Seen, StatusRequest, Strategy,
-    backup_response::Part, entry, import_states_response::Outcome,
+    BackupEnd, BackupRequest, BackupResponse, BackupStart, Concept, CreateSnapshotRequest, DeleteSnapshotRequest,
+    Entry, ExportStatesRequest, ImportStatesRequest, KeyState, ListSnapshotsRequest, Received, Seen, StatusRequest,
+    Strategy, backup_response::Part, entry, import_states_response::Outcome,
 };
 use tonic::{Code, Status, Streaming};
 
@@ -40,7 +40,7 @@ async fn backup(node: &Node, request: BackupRequest) -> Result<Streaming<BackupR
 struct Copy {
     start: BackupStart,
     files: HashMap<u32, Vec<u8>>,
-    ended: bool,
+    end: Option<BackupEnd>,
 }
 
 impl Copy {
@@ -58,20 +58,26 @@ impl Copy {
                     assert_eq!(file.len() as u64, chunk.offset, "in order, without a gap");
                     file.extend(chunk.data);
                 }
-                Part::End(_) => self.ended = true,
+                Part::End(end) => self.end = Some(end),
             }
         }
     }
 
+    fn outline(&self) -> backup::Outline {
+        backup::Outline::from_json(&self.start.outline).expect("an outline")
+    }
+
     fn manifest(&self) -> backup::Manifest {
-        backup::Manifest::from_json(&self.start.manifest).expect("a manifest")
+        let end = self.end.as_ref().expect("it came to its end");
+        backup::Manifest::from_json(&end.manifest).expect("a manifest")
     }
 
     fn write(&self, directory: &Path) {
         fs::create_dir_all(directory.join(backup::DATABASE)).expect("a directory");
-        fs::write(directory.join(backup::MANIFEST), &self.start.manifest).expect("written");
-        fs::write(directory.join(backup::MANIFEST_SUM), &self.start.manifest_sum).expect("written");
-        for (number, file) in self.manifest().files.iter().enumerate() {
+        let end = self.end.as_ref().expect("it came to its end");
+        fs::write(directory.join(backup::MANIFEST), &end.manifest).expect("written");
+        fs::write(directory.join(backup::MANIFEST_SUM), &end.manifest_sum).expect("written");
+        for (number, file) in self.outline().files.iter().enumerate() {
             let content = self.files.get(&u32::try_from(number).expect("few files")).cloned();
             fs::write(directory.join(&file.path), content.unwrap_or_default()).expect("written");
         }
@@ -205,7 +211,7 @@ async fn a_backup_streams_a_whole_cut_and_leaves_nothing_behind() {
     node.put(register("notes", "later", "1")).await.expect("put");
     let mut copy = Copy::default();
     copy.take(&mut stream, usize::MAX).await;
-    assert!(copy.ended);
+    assert!(copy.end.is_some());
     assert_eq!(
         copy.manifest().lsn.0,
         lsn,
@@ -242,10 +248,10 @@ async fn a_backup_that_broke_goes_on_where_it_was() {
     let mut copy = Copy::default();
     copy.take(&mut stream, 600_000).await;
     drop(stream);
-    assert!(!copy.ended);
-    let manifest = copy.manifest();
+    assert!(copy.end.is_none());
+    let outline = copy.outline();
     let received = copy.files.iter().map(|(number, content)| Received {
-        path: manifest.files[*number as usize].path.clone(),
+        path: outline.files[*number as usize].path.clone(),
         bytes: content.len() as u64,
     });
     let request = BackupRequest {
@@ -256,8 +262,9 @@ async fn a_backup_that_broke_goes_on_where_it_was() {
     node.put(register("notes", "later", "1")).await.expect("put");
     let mut stream = backup(&node, request).await.expect("resumed");
     copy.take(&mut stream, usize::MAX).await;
-    assert!(copy.ended);
-    assert_eq!(copy.manifest(), manifest, "the same cut");
+    assert!(copy.end.is_some());
+    assert_eq!(copy.outline(), outline, "the same cut");
+    assert_eq!(copy.manifest().outline(), outline);
     let target = tempfile::tempdir().expect("a directory");
     copy.write(target.path());
     backup::verify(target.path(), &mut |_, _| {}).expect("sound");

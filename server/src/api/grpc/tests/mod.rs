@@ -13,3 +13,4 @@ mod reserved;
 mod scan;
 mod tokens;
 mod watch;
+mod work;
