@@ -392,7 +392,8 @@ impl Decider {
     /// cannot go on: openraft does not notice when the machine under it has panicked.
     async fn reason(&self, error: &str) -> String {
         let mut stopped = self.stopped.clone();
-        let _told = within(REASON_WAIT, stopped.wait_for(Option::is_some)).await;
+        // What is waited for would keep others from telling.
+        drop(within(REASON_WAIT, stopped.wait_for(Option::is_some)).await);
         self.stop.send_if_modified(|told| {
             let silent = told.is_none();
             told.get_or_insert_with(|| format!("raft does not answer: {error}"));
