@@ -40,7 +40,7 @@ struct Writer {
     /// Of them, so many are sent.
     sent: usize,
     phase: Arc<Phase>,
-    /// A write that was too large to be gathered waits for the socket.
+    /// A write that was too large to be gathered, or the end, waits for the socket.
     blocked: bool,
     stalled: Alarm,
     limit: Duration,
@@ -89,6 +89,7 @@ impl Outgoing {
         let mut writer = self.0.lock();
         ready!(writer.poll_send(context))?;
         let ended = Pin::new(&mut writer.half).poll_shutdown(context);
+        writer.blocked = ended.is_pending();
         writer.watch(ended, context)
     }
 }
@@ -109,7 +110,7 @@ impl Writer {
         // TLS may hold what the socket did not take.
         let flushed = Pin::new(&mut self.half).poll_flush(context);
         if self.blocked && flushed.is_ready() {
-            // Nothing is left to flush, but a large write still waits for the socket, and its time runs on.
+            // Nothing is left to flush, but something else still waits for the socket, and its time runs on.
             return flushed;
         }
         self.watch(flushed, context)
