@@ -53,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "continuum-wal",
             "continuum-proto",
             "continuum-server",
+            "continuum-client",
             "continuum-tests",
         ],
     ),
