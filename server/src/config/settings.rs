@@ -224,7 +224,8 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Log {
         Log {
-            level: "info".to_owned(),
+            // openraft tells each of its steps as news; what becomes of it we tell ourselves.
+            level: "info,openraft=error".to_owned(),
             format: LogFormat::Auto,
         }
     }
