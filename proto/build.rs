@@ -4,10 +4,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost::Message;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "continuum/v1/admin.proto",
     "continuum/v1/concepts.proto",
     "continuum/v1/namespaces.proto",
+    "continuum/v1/peers.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -17,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Handed from thread to thread without being copied.
         .bytes(".continuum.v1.BackupChunk.data")
+        .bytes(".continuum.v1.InstallRequest.data")
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=google/rpc/status.proto");

@@ -50,7 +50,10 @@ pub(crate) fn recover(settings: &Settings, environment: &Environment) -> Result<
     format::upgrade(store).map_err(|error| OpenError::Refused(error.to_string()))?;
     let (identity, context_key) = match meta::read::<Identity>(store, meta::IDENTITY)? {
         Some(identity) => known(store, environment, identity)?,
-        None => first_start(store, environment)?,
+        None => {
+            let birth = Birth::drawn(environment.entropy);
+            first_start(environment, birth)?
+        }
     };
     let applied = meta::applied(store)?;
     let durable = meta::applied_durably(store)?;
@@ -112,25 +115,70 @@ fn known(
     Ok((identity, context_key))
 }
 
-fn first_start(store: &dyn Store, environment: &Environment) -> Result<(Identity, ContextKey), OpenError> {
+/// What a node is given once, at its first start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// The cluster it belongs to.
+    pub cluster: [u8; 16],
+    /// Its life, and raft's number of it.
+    pub incarnation: u64,
+    /// The cluster's secret for context tokens.
+    pub context_key: [u8; 32],
+}
+
+impl Birth {
+    /// Of a node that founds a cluster of its own.
+    #[must_use]
+    pub fn drawn(entropy: fn() -> u64) -> Birth {
+        let mut birth = Birth {
+            cluster: [0; 16],
+            incarnation: 0,
+            context_key: [0; 32],
+        };
+        for chunk in birth.cluster.chunks_mut(8).chain(birth.context_key.chunks_mut(8)) {
+            chunk.copy_from_slice(&entropy().to_le_bytes());
+        }
+        birth.incarnation = entropy();
+        birth
+    }
+}
+
+impl Environment {
+    /// The cluster and the life of the node whose data these are; `None` before its first start.
+    ///
+    /// # Errors
+    /// When the store cannot be read or is damaged.
+    pub fn identity(&self) -> Result<Option<([u8; 16], u64)>, OpenError> {
+        let identity = meta::read::<Identity>(&*self.store, meta::IDENTITY)?;
+        Ok(identity.map(|identity| (identity.cluster, identity.incarnation)))
+    }
+
+    /// Makes this the first start of a node of a cluster that there is already; without it, opening founds one.
+    ///
+    /// # Errors
+    /// When it is not the first start.
+    pub fn be_born(&self, birth: Birth) -> Result<(), OpenError> {
+        if self.identity()?.is_some() {
+            return Err(OpenError::Refused("these data belong to a node already".to_owned()));
+        }
+        first_start(self, birth).map(drop)
+    }
+}
+
+fn first_start(environment: &Environment, birth: Birth) -> Result<(Identity, ContextKey), OpenError> {
+    let store = &*environment.store;
     if !is_empty(&*environment.log)? {
         return Err(OpenError::Refused(
             "there is a log, but the store beside it is empty: bring back the store the log belongs to, or move both away to begin anew"
                 .to_owned(),
         ));
     }
-    let entropy = environment.entropy;
-    let mut cluster = [0; 16];
-    let mut key = [0; 32];
-    for chunk in cluster.chunks_mut(8).chain(key.chunks_mut(8)) {
-        chunk.copy_from_slice(&entropy().to_le_bytes());
-    }
     let identity = Identity {
         node: environment.node.clone(),
-        incarnation: entropy(),
-        cluster,
+        incarnation: birth.incarnation,
+        cluster: birth.cluster,
     };
-    let context_key = ContextKey(key);
+    let context_key = ContextKey(birth.context_key);
     let records = [
         (meta::FORMAT, codec::encode(&meta::Format(format::CURRENT))),
         (meta::IDENTITY, codec::encode(&identity)),

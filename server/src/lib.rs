@@ -4,8 +4,9 @@
 //!  faces    api::http        api::grpc                  what callers see; no state of their own
 //!  policy   contribution (gate, limits, search)         decides what a call means
 //!           snapshots                                   what is kept for operators and backups
-//!  roads    consensus (raft, this node alone)           the order of commands; ends in Engine::commit
-//!  seams    config  runtime  metrics                    time, chance, threads, sockets, settings
+//!  roads    consensus (raft)                            the order of commands; ends in Engine::commit
+//!           formation                                   how a node comes into a cluster
+//!  seams    config  runtime  transport  metrics         time, chance, threads, sockets, settings, the way to other nodes
 //!  state    engine
 //! ```
 //!
@@ -15,7 +16,9 @@ pub mod api;
 pub mod config;
 pub mod consensus;
 pub mod contribution;
+pub mod formation;
 pub mod metrics;
 pub mod node;
 pub mod runtime;
 pub mod snapshots;
+pub mod transport;

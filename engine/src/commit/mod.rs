@@ -329,6 +329,12 @@ pub enum CommitError {
     /// Nothing happened; the batch itself is not one that may be written. Do not retry it.
     #[error("{0}")]
     Invalid(String),
+    /// Nothing happened; other nodes that are needed for it cannot be reached. Retry after a moment.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Whether it happened or will happen is not known; a retry under the same id tells.
+    #[error("{0}")]
+    Unknown(String),
     /// The engine stopped; the outcome of this write is unknown until restart.
     #[error("the engine has stopped: {0}")]
     Stopped(String),

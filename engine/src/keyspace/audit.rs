@@ -108,6 +108,8 @@ pub enum Event {
         /// The pool's counter afterwards.
         pool_counter: u64,
     },
+    /// Who belongs to the cluster was changed; of a token only its sum.
+    Members(crate::ledger::MemberChange),
 }
 
 /// The end of the chain.

@@ -12,7 +12,8 @@
 //! A record type in use today is version 1: it says so by `impl First for T {}`. When its shape changes, the old type
 //! stays under another name, and the new one implements [`Record`] by hand with the old as its `Previous`. Version bytes
 //! are for ever: never reused, never renumbered; 0 is never written. Golden bytes in each family's tests hold `bincode`
-//! to what it wrote before. These bytes never travel between nodes.
+//! to what it wrote before. Between nodes these bytes travel only where all of them must have the same: as raft's entries
+//! and what was decided about them, and in images.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

@@ -1,10 +1,12 @@
-//! Family `registry`: namespaces and cluster-wide settings.
+//! Family `registry`: namespaces, members and cluster-wide settings.
 //!
 //! ```text
 //!  0x01 ‖ name               Namespace   number and policy
 //!  0x02 ‖ number (u32 BE)    Name        of the namespace
 //!  0x03                      Limits      accepted requests per node and hour; absent: the defaults
 //!  0x04                      Head        next namespace number
+//!  0x05                      Roster      the members of the cluster that were admitted
+//!  0x06                      Invitations who may join
 //! ```
 //!
 //! Namespace numbers are never reused. `system` and `shared` have no record: no client reaches them.
@@ -12,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{NamespaceId, codec::First};
-use crate::crdt::Strategy;
+use crate::{clock::Timestamp, crdt::Strategy};
 
 /// The road a namespace's writes take, chosen at its creation, for ever. Persisted: never reordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,10 +89,67 @@ impl Default for Head {
     }
 }
 
+/// What a member does for raft. Persisted: never reordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Votes, once it has caught up.
+    Voter,
+    /// Has all that is decided, and does not vote.
+    Learner,
+}
+
+/// A member of the cluster, as it should be; raft's own members follow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The node's name; one for each member.
+    pub name: String,
+    /// Raft's number of it.
+    pub voter: u64,
+    /// `HOST:PORT` at which other members reach it.
+    pub address: String,
+    /// What it is to do.
+    pub role: Role,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// All members, by name. Empty: nobody was ever invited, and the node is alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// Each once.
+    pub members: Vec<Member>,
+}
+impl First for Roster {}
+
+/// What a join token allows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// SHA-256 of the token's secret.
+    pub token: [u8; 32],
+    /// As what whoever has it joins.
+    pub role: Role,
+    /// Until when.
+    pub expires: Timestamp,
+    /// The member whose place is taken.
+    pub replaces: Option<String>,
+    /// Who joined with it: name and raft's number. It is good for no other.
+    pub used_by: Option<(String, u64)>,
+}
+
+/// All invitations that are not long expired, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitations {
+    /// Each once.
+    pub open: Vec<Invitation>,
+}
+impl First for Invitations {}
+
 pub(super) const NAMESPACE: u8 = 0x01;
 pub(super) const NAME: u8 = 0x02;
 pub(super) const LIMITS: u8 = 0x03;
 pub(super) const HEAD: u8 = 0x04;
+pub(super) const ROSTER: u8 = 0x05;
+pub(super) const INVITATIONS: u8 = 0x06;
 
 /// Key of a [`Namespace`].
 #[must_use]
@@ -129,6 +188,18 @@ pub fn limits() -> Vec<u8> {
 #[must_use]
 pub fn head() -> Vec<u8> {
     vec![HEAD]
+}
+
+/// Key of the [`Roster`].
+#[must_use]
+pub fn roster() -> Vec<u8> {
+    vec![ROSTER]
+}
+
+/// Key of the [`Invitations`].
+#[must_use]
+pub fn invitations() -> Vec<u8> {
+    vec![INVITATIONS]
 }
 
 #[cfg(test)]
@@ -173,5 +244,24 @@ mod tests {
         assert_eq!(name(NamespaceId(258)), [2, 0, 0, 1, 2]);
         assert_eq!(limits(), [3]);
         assert_eq!(head(), [4]);
+        assert_eq!((roster(), invitations()), (vec![5], vec![6]));
+        let member = Member {
+            name: "a".to_owned(),
+            voter: 300,
+            address: "h:1".to_owned(),
+            role: Role::Learner,
+            since: Timestamp(7),
+        };
+        let bytes = [1, 1, 1, b'a', 251, 44, 1, 3, b'h', b':', b'1', 1, 7];
+        golden(&Roster { members: vec![member] }, &bytes);
+        let invitation = Invitation {
+            token: [9; 32],
+            role: Role::Voter,
+            expires: Timestamp(7),
+            replaces: Some("b".to_owned()),
+            used_by: Some(("a".to_owned(), 5)),
+        };
+        let bytes = [&[1, 1][..], &[9; 32], &[0, 7, 1, 1, b'b', 1, 1, b'a', 5]].concat();
+        golden(&Invitations { open: vec![invitation] }, &bytes);
     }
 }

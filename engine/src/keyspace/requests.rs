@@ -85,6 +85,8 @@ pub enum Outcome {
         /// Concepts that it had.
         concepts_known: u64,
     },
+    /// Of a change of members.
+    MembersChanged,
 }
 
 /// Whose request it was.

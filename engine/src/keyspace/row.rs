@@ -114,6 +114,8 @@ fn decode(family: Family, key: &[u8], value: &[u8]) -> Result<Row, String> {
             registry::NAME => record::<registry::Name>(value),
             registry::LIMITS => record::<registry::Limits>(value),
             registry::HEAD => record::<registry::Head>(value),
+            registry::ROSTER => record::<registry::Roster>(value),
+            registry::INVITATIONS => record::<registry::Invitations>(value),
             _ => Err(stray(family)),
         },
         Family::Audit => match kind {

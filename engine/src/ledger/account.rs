@@ -1,10 +1,12 @@
 //! Standing, tiers and the gate: what balances mean.
 
+use serde::{Deserialize, Serialize};
+
 use super::{GRACE_REQUESTS, RATIO_MINIMUM, Refusal};
 use crate::{clock::Timestamp, keyspace::ledger::Balances};
 
 /// How a member stands, lowest first. A label for what the gate decides, and for what members see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Tier {
     /// Ratio below 0.1, grace used up.
     Blocked,
@@ -36,7 +38,7 @@ impl Tier {
 }
 
 /// A member's standing, as `/federation/status` shows it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standing {
     /// First registration; `None` for a member that never registered.
     pub registered_at: Option<Timestamp>,

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Command, Decision, Limited, Limits, NodeId, Outcome, PoolConcept, Proposal, Refusal,
     account::{self, Standing},
-    adopt, audit, idempotency, namespaces,
+    adopt, audit, idempotency, members, namespaces,
     overlay::{Overlay, Records},
     window::Accepted,
 };
@@ -69,6 +69,7 @@ pub fn apply(overlay: &mut Overlay<'_>, proposal: Proposal) -> Result<Decision, 
         } => adopt::adopt(overlay, now, &contributor, &members, concepts)?,
         Command::CreateNamespace { name, policy } => namespaces::create(overlay, name, policy)?,
         Command::SetNamespacePolicy { name, strategy } => namespaces::set_policy(overlay, name, strategy)?,
+        Command::Members(change) => members::change(overlay, now, change)?,
     };
     let (recorded, audited) = match verdict {
         Verdict::Unchanged(recorded) => return Ok(first(outcome(recorded))),
@@ -110,7 +111,7 @@ pub(super) fn outcome(recorded: Recorded) -> Outcome {
             pool_counter,
             standing: Standing::of(&balances),
         },
-        Recorded::LimitsSet | Recorded::NamespacePolicySet => Outcome::Done,
+        Recorded::LimitsSet | Recorded::NamespacePolicySet | Recorded::MembersChanged => Outcome::Done,
         Recorded::Adopted {
             members_new,
             members_known,

@@ -223,6 +223,7 @@ fn answers(outcome: &Recorded, command: &Command) -> bool {
         Command::Contribute { .. } => matches!(outcome, Recorded::Contributed { .. }),
         Command::Consume { .. } => matches!(outcome, Recorded::Charged { .. }),
         Command::Adopt { .. } => matches!(outcome, Recorded::Adopted { .. }),
+        Command::Members(_) => matches!(outcome, Recorded::MembersChanged),
         Command::SetLimits(_) => matches!(outcome, Recorded::LimitsSet),
         Command::CreateNamespace { .. } => matches!(outcome, Recorded::NamespaceCreated { .. }),
         Command::SetNamespacePolicy { .. } => matches!(outcome, Recorded::NamespacePolicySet),

@@ -27,7 +27,9 @@ mod account;
 mod adopt;
 mod apply;
 pub mod audit;
+mod decisions;
 mod idempotency;
+mod members;
 mod namespaces;
 mod overlay;
 mod read;
@@ -49,15 +51,17 @@ use crate::{
 pub use crate::keyspace::{
     ledger::Event,
     pool::ATTRIBUTIONS_MAX,
-    registry::{Limits, NamespacePolicy, Replication},
+    registry::{Invitation, Limits, Member, NamespacePolicy, Replication, Role},
 };
 pub use account::{Standing, Tier};
 pub use apply::apply;
+pub use decisions::{decode_decisions, encode_decisions};
+pub use members::{Change as MemberChange, INVITATIONS_MAX, MEMBERS_MAX, Refusal as MemberRefusal, VOTERS_MAX};
 pub use namespaces::{NAMESPACE_NAME_BYTES_MAX, NAMESPACES_MAX};
 pub use overlay::Overlay;
 pub use read::{
     Attribution, PoolEntry, PoolStats, attribution, contribution_events, limited, limits, namespace, namespaces,
-    pool_entries, pool_stats, standing, time,
+    invitations, members, pool_entries, pool_stats, standing, time,
 };
 
 /// Consumed requests below which the gate stands open to everybody.
@@ -196,6 +200,8 @@ pub enum Command {
         /// From now on.
         strategy: Strategy,
     },
+    /// Changes who belongs to the cluster.
+    Members(MemberChange),
 }
 
 /// An anonymised concept and its identity.
@@ -258,7 +264,7 @@ pub struct AdoptedConcept {
 }
 
 /// A namespace and its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
     /// Never reused.
     pub id: NamespaceId,
@@ -269,7 +275,7 @@ pub struct Namespace {
 }
 
 /// The kinds of requests with a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limited {
     /// Contributions.
     Contribute,
@@ -277,8 +283,9 @@ pub enum Limited {
     Knowledge,
 }
 
-/// What came of a proposal, and whether it came of it before.
-#[derive(Clone, Debug, PartialEq)]
+/// What came of a proposal, and whether it came of it before. As it and its parts are here they travel between nodes
+/// ([`encode_decisions`]): fields and variants are never reordered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// What came of it.
     pub outcome: Outcome,
@@ -287,7 +294,7 @@ pub struct Decision {
 }
 
 /// What came of a proposal.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
     /// Of [`Command::Register`].
     Registered {
@@ -325,7 +332,7 @@ pub enum Outcome {
         /// Concepts that it had, or that came twice.
         concepts_known: u64,
     },
-    /// Of [`Command::SetLimits`] and [`Command::SetNamespacePolicy`].
+    /// Of [`Command::SetLimits`], [`Command::SetNamespacePolicy`] and [`Command::Members`].
     Done,
     /// Of [`Command::CreateNamespace`].
     NamespaceCreated(Namespace),
@@ -334,7 +341,7 @@ pub enum Outcome {
 }
 
 /// Why nothing was done.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refusal {
     /// The window is full.
     #[error("{limit} requests in the last hour; retry in {} s", (retry_at.0.saturating_sub(now.0)).div_ceil(1_000_000))]
@@ -378,4 +385,7 @@ pub enum Refusal {
     /// A limit of 0, or above [`Limits::PER_HOUR_MAX`].
     #[error("a limit is 1 to {} requests per hour", Limits::PER_HOUR_MAX)]
     LimitsOutOfRange,
+    /// Of [`Command::Members`].
+    #[error(transparent)]
+    Members(MemberRefusal),
 }

@@ -1,7 +1,7 @@
 //! Reading the ledger without deciding anything.
 
 use super::{
-    Limited, Limits, Namespace, NodeId, Refusal, Standing, apply::ledger_time, overlay::Records, window::Accepted,
+    Invitation, Limited, Limits, Member, Namespace, NodeId, Refusal, Standing, apply::ledger_time, overlay::Records, window::Accepted,
 };
 use crate::{
     clock::Timestamp,
@@ -224,6 +224,24 @@ pub fn namespaces(view: &dyn View) -> Result<Vec<Namespace>, Error> {
         },
     )?;
     damage.map_or(Ok(found), Err)
+}
+
+/// The members of the cluster as they should be, by name; none when nobody was ever invited.
+///
+/// # Errors
+/// When the store fails or holds what it should not.
+pub fn members(view: &dyn View) -> Result<Vec<Member>, Error> {
+    let roster: Option<registry::Roster> = view.record(Family::Registry, &registry::roster())?;
+    Ok(roster.unwrap_or_default().members)
+}
+
+/// The join tokens that are not long expired, oldest first.
+///
+/// # Errors
+/// When the store fails or holds what it should not.
+pub fn invitations(view: &dyn View) -> Result<Vec<Invitation>, Error> {
+    let invitations: Option<registry::Invitations> = view.record(Family::Registry, &registry::invitations())?;
+    Ok(invitations.unwrap_or_default().open)
 }
 
 fn account(view: &dyn View, node: &NodeId) -> Result<Option<Account>, Error> {

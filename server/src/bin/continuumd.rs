@@ -13,6 +13,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::NonEmptyStringValueParser, error::ErrorKind};
 use continuum_server::{
     config::{self, Effective, ROWS, Row, Sources},
+    formation,
     node::{Node, StartError},
     runtime::{self, directory, logs, process, signals::Signals, time::Stopwatch},
 };
@@ -359,7 +360,13 @@ fn not_started(error: &StartError) -> Failure {
             EX_DATAERR
         }
         StartError::Snapshots(_) => EX_CANTCREAT,
-        StartError::Tls(_) => EX_CONFIG,
+        StartError::Tls(_) | StartError::Token(_) => EX_CONFIG,
+        StartError::Formation(error) => match error {
+            formation::Error::Unreachable(_) => EX_TEMPFAIL,
+            formation::Error::Marker { .. } => EX_CANTCREAT,
+            formation::Error::Engine(_) | formation::Error::OfAnother => EX_DATAERR,
+            _ => EX_CONFIG,
+        },
         StartError::Thread(_) => EX_OSERR,
     };
     Failure { code, text: None }

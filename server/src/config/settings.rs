@@ -42,8 +42,10 @@ pub struct Node {
     pub bind_address: SocketAddr,
     /// Where HTTP is served.
     pub http_address: SocketAddr,
-    /// What other nodes are told to dial; not yet in effect.
+    /// At which other nodes reach this one, `HOST:PORT`.
     pub advertise_address: Option<String>,
+    /// Makes a node without data a member of the cluster that it is of.
+    pub join: Option<String>,
     /// Allows an address beyond loopback without TLS: everyone who reaches the port may write.
     pub insecure_open: bool,
 }
@@ -55,6 +57,7 @@ impl Default for Node {
             bind_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 7000)),
             http_address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             advertise_address: None,
+            join: None,
             insecure_open: false,
         }
     }

@@ -71,7 +71,7 @@ macro_rules! row {
 
 /// The table.
 #[rustfmt::skip] // one setting reads as one entry
-pub static ROWS: [Row; 47] = [
+pub static ROWS: [Row; 48] = [
     row!("node_id", "CONTINUUM_NODE_ID", "node-id", node.id,
         "Name of this node; without it one is generated at first start and kept in the data directory",
         alias "NODE_ID"),
@@ -81,8 +81,9 @@ pub static ROWS: [Row; 47] = [
     row!("http_address", "CONTINUUM_HTTP_ADDRESS", "http", node.http_address,
         "Where HTTP is served; port 0 takes a free one"),
     row!("advertise_address", "CONTINUUM_ADVERTISE_ADDRESS", "advertise-address", node.advertise_address,
-        "HOST:PORT that other nodes are told to dial",
-        awaits "clusters"),
+        "HOST:PORT at which other nodes reach this one; without it the address of gRPC, if it names one machine"),
+    row!("join", "CONTINUUM_JOIN", "join", node.join,
+        "Join token: a node without data becomes a member of the cluster that it is of"),
     row!("insecure_open", "CONTINUUM_INSECURE_OPEN", "insecure-open", node.insecure_open,
         "Allow addresses beyond loopback without TLS: whoever reaches the port may read and write"),
     row!("storage.path", "CONTINUUM_STORAGE_PATH", "data-dir", storage.path,

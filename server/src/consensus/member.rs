@@ -2,9 +2,12 @@
 //!
 //! ```text
 //!  start   an install cut short is made up for ─► log, machine ─► raft
-//!          no members yet: this node alone ─► leads at once ─► a blank entry applied: everything before it is, too
-//!                          ─► a snapshot, and the log begins behind it: what was here before raft is in no log
+//!          no members yet, alone:  leads at once ─► a blank entry applied: everything before it is, too
+//!                                  ─► a snapshot, and the log begins behind it: what was here before raft is in no log
+//!          no members yet, among:  they all begin with the same set; whoever is ready first asks for votes
+//!          no members yet, joins:  waits until a leader says more
 //!  watch   its core has died ─► `stopped` says why, within 100 ms
+//!          nobody leads, or the leader hears nothing of a majority ─► `quorum` says why
 //! ```
 
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
@@ -24,8 +27,9 @@ use tokio::sync::watch;
 use super::{
     log::Log,
     machine::Machine,
-    network::Alone,
-    types::{Peer, Proposals, Types, fatal},
+    network::Network,
+    quorum::Heard,
+    types::{Peer, Types, fatal},
 };
 use crate::{
     metrics::{self as counts, Metrics},
@@ -33,14 +37,19 @@ use crate::{
         tasks,
         time::{sleep, within},
     },
+    transport::Transport,
 };
 
 /// A member alone leads and has applied what it had within this time, or there is something wrong with it.
 const READY_WITHIN: Duration = Duration::from_mins(5);
 /// A proposal that raft did not take is offered again after this long.
-const RETRY: Duration = Duration::from_millis(5);
-/// How often raft is looked at, at most.
+pub(super) const RETRY: Duration = Duration::from_millis(5);
+/// How often raft is looked at, at most; at least half as often.
 const LOOK: Duration = Duration::from_millis(100);
+/// A leader is taken for lost after so many of the longest election time-outs.
+const SILENCES: u32 = 2;
+/// How long a member that could not be reached is left alone, try by try: it should miss little when it is back.
+const BACKOFF: &str = "50ms 100ms 200ms ..500ms";
 /// Purge no fewer entries at once.
 const PURGE_ENTRIES: u64 = 1_000;
 
@@ -81,17 +90,61 @@ impl Settings {
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
             max_in_snapshot_log_to_keep: self.keep_entries,
             purge_batch_size: PURGE_ENTRIES.min(self.keep_entries.max(1)),
+            // Whoever is further behind than what is kept needs an image.
+            replication_lag_threshold: self.snapshot_entries.saturating_add(self.keep_entries),
             enable_pre_vote: Some(true),
+            // A leader that nobody hears stops calling itself one.
+            quorum_loss_probe_interval: Some(3 * self.election_timeout_ms.1),
+            backoff: BACKOFF.to_owned(),
             ..Config::default()
         };
         Ok(Arc::new(config.validate().map_err(fatal)?))
     }
 }
 
+/// How a node that has no members yet comes to have some.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Founding {
+    /// It is the only one.
+    #[default]
+    Alone,
+    /// With these others, itself among them, who all begin with the same set: number, name and address.
+    Among(Vec<(u64, String, String)>),
+    /// Some leader was told of it and will speak to it.
+    Joins,
+}
+
+/// The other members, as far as this node knows before it has read its log.
+#[derive(Clone)]
+pub struct Company {
+    /// The way to them.
+    pub transport: Transport,
+    /// How it begins.
+    pub founding: Founding,
+}
+
+impl Company {
+    /// Nobody.
+    #[must_use]
+    pub fn none() -> Company {
+        Company {
+            transport: Transport::new(None),
+            founding: Founding::Alone,
+        }
+    }
+}
+
 /// A running member; clones share it.
 #[derive(Clone)]
 pub(super) struct Member {
-    raft: Raft<Types, Machine>,
+    pub(super) id: u64,
+    pub(super) raft: Raft<Types, Machine>,
+    pub(super) engine: Engine,
+    pub(super) network: Network,
+    /// What the leader let this node hear.
+    pub(super) heard: Arc<Heard>,
+    /// The longest time between two words of a leader that lives.
+    pub(super) silence_max: Duration,
     numbers: Arc<Numbers>,
 }
 
@@ -122,11 +175,17 @@ impl Numbers {
 }
 
 impl Member {
-    /// Starts it, on a runtime that is raft's own. Returns when it has applied all that it knows to be committed.
+    /// Starts it, on a runtime that is raft's own. Alone, returns when it has applied all that was committed; with others that must
+    /// be heard first, at once.
     ///
     /// # Errors
     /// What keeps it from starting; nothing was changed that a later start would miss.
-    pub(super) async fn start(engine: &Engine, settings: &Settings, metrics: &Metrics) -> io::Result<Member> {
+    pub(super) async fn start(
+        engine: &Engine,
+        company: Company,
+        settings: &Settings,
+        metrics: &Metrics,
+    ) -> io::Result<Member> {
         if let Some(incoming) = settings.incoming.clone() {
             let engine = engine.clone();
             let resumed = tasks::blocking(move || image::install_unfinished(&engine, &incoming)).await;
@@ -138,26 +197,51 @@ impl Member {
         let log = Log::open(engine.clone(), metrics)?;
         let machine = Machine::open(engine.clone(), settings.incoming.clone(), metrics)?;
         let config = settings.config(&format!("{id:016x}"))?;
-        let raft = Raft::new(id, config, Alone, log, machine).await.map_err(fatal)?;
+        let network = Network {
+            transport: company.transport,
+            engine: engine.clone(),
+            id,
+            directory: settings.incoming.clone(),
+        };
+        let raft = Raft::new(id, config, network.clone(), log, machine).await.map_err(fatal)?;
         let member = Member {
+            id,
             raft,
+            engine: engine.clone(),
+            network,
+            heard: Arc::default(),
+            silence_max: SILENCES * Duration::from_millis(settings.election_timeout_ms.1),
             numbers: Arc::new(Numbers::new(metrics)),
         };
         if !member.raft.is_initialized().await.map_err(fatal)? {
-            let peer = Peer {
-                name: engine.actor().node.to_string(),
-                address: String::new(),
-            };
-            let alone = BTreeMap::from([(id, peer)]);
-            member.raft.initialize(alone).await.map_err(fatal)?;
+            member.found(company.founding).await?;
         }
-        if member.raft.voter_ids().all(|voter| voter == id) {
+        if member.is_alone() {
             // Nobody else could lead, so there is nothing to wait for.
             member.raft.trigger().elect(false).await.map_err(fatal)?;
             let leads = within(READY_WITHIN, member.catch_up()).await;
             leads.unwrap_or_else(|| Err(fatal("raft did not come to lead, although it is alone")))?;
         }
         Ok(member)
+    }
+
+    /// Makes the first entry of a log that has none.
+    async fn found(&self, founding: Founding) -> io::Result<()> {
+        let name = self.engine.actor().node.to_string();
+        let members = match founding {
+            Founding::Alone => vec![(self.id, name, String::new())],
+            Founding::Among(members) => members,
+            Founding::Joins => return Ok(()),
+        };
+        let peer = |(id, name, address)| (id, Peer { name, address });
+        let members: BTreeMap<u64, Peer> = members.into_iter().map(peer).collect();
+        self.raft.initialize(members).await.map_err(fatal)
+    }
+
+    /// Whether no other node votes.
+    pub(super) fn is_alone(&self) -> bool {
+        let mut voters = self.raft.voter_ids();
+        voters.next() == Some(self.id) && voters.next().is_none()
     }
 
     /// Waits until an entry of its own is applied, and so everything before it.
@@ -187,29 +271,18 @@ impl Member {
         self.raft.trigger().purge_log(upto).await.map_err(fatal)
     }
 
-    /// Has `proposals` decided, in order; their decisions are durable.
-    ///
-    /// # Errors
-    /// What became of raft; the outcome is unknown.
-    pub(super) async fn propose(
-        &self,
-        proposals: Proposals,
-    ) -> Result<Vec<engine::ledger::Decision>, RaftError<Types, ClientWriteError<Types>>> {
-        loop {
-            match self.raft.client_write(proposals.clone()).await {
-                Ok(answer) => return Ok(answer.data.0),
-                // Not taken, so nothing happened: a leader's first moments, when its lease is not there yet.
-                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => sleep(RETRY).await,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Tells through `stop` when raft has died, and counts its leaders; ends when it was ended in order.
-    pub(super) async fn watch(self, stop: watch::Sender<Option<String>>) {
+    /// Tells through `stop` when raft has died and through `quorum` why nothing can be decided, and counts leaders; ends when it was
+    /// ended in order.
+    pub(super) async fn watch(self, stop: watch::Sender<Option<String>>, quorum: watch::Sender<Option<String>>) {
         let mut metrics = self.raft.metrics();
         let mut leader = None;
         loop {
+            let lost = self.leader().err();
+            quorum.send_if_modified(|told| {
+                let changed = *told != lost;
+                *told = lost;
+                changed
+            });
             let died = {
                 let now = metrics.borrow_and_update();
                 if now.current_leader.is_some() && now.current_leader != leader {
@@ -229,7 +302,9 @@ impl Member {
                 None => {}
             }
             sleep(LOOK).await;
-            if metrics.changed().await.is_err() {
+            // Silence changes no metric.
+            let changed = within(LOOK, metrics.changed()).await;
+            if changed.is_some_and(|changed| changed.is_err()) {
                 stop.send_if_modified(|reason| {
                     reason.get_or_insert_with(|| "raft panicked; its log line says where".to_owned());
                     true

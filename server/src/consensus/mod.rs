@@ -1,11 +1,13 @@
-//! The order of commands: raft, on this node alone until there is a way to others.
+//! The order of commands: raft, on this node alone or among others.
 //!
 //! ```text
 //!  propose ─► room (bytes; callers wait here) ─► queue ─► sequencer: all that wait (≤ 1 MiB, ≤ 1,024 commands), one entry
 //!                                                          │ at most two entries on their way; the next gathers meanwhile
 //!                                                          ▼
+//!  propose  this node leads: to its raft; another does: to that one, and wait until what was decided is here too
+//!              ▼
 //!  member   raft (openraft)     log       append ─► Engine::commit, synced with every other write of the group
-//!              │                network   nobody yet
+//!              │                network   to the other members; peers: what they ask of this one
 //!              │ committed      snapshot  a position now, bytes when somebody needs them
 //!              ▼
 //!           machine  one Overlay: apply, apply, apply … in order ─► Engine::commit, buffered, `Applied` in the same batch
@@ -25,11 +27,17 @@ mod log;
 mod machine;
 mod member;
 mod network;
+mod peers;
+mod propose;
+mod quorum;
+mod roster;
 mod sequencer;
 mod snapshot;
 mod types;
+mod wire;
 
-pub use member::Settings as RaftSettings;
+pub use member::{Company, Founding, Settings as RaftSettings};
+pub use peers::{Peers, Refused};
 pub use sequencer::{Sequencer, Settings};
 
 #[cfg(test)]

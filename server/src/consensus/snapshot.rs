@@ -26,7 +26,6 @@ pub(super) enum Image {
     /// In this database, which may have come further: whoever sends it says how far, by what the exported file says.
     Present(Engine),
     /// In a file that came from another member, in the directory of incoming ones.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the transport receives it"))]
     File(PathBuf),
 }
 

@@ -261,7 +261,13 @@ impl Contribution {
     /// When the ledger cannot be read, or does not take them.
     pub async fn enforce_limits(&self) -> Result<(), Error> {
         let limits = self.0.settings.limits;
-        if ledger::limits(self.0.engine.view())? == limits {
+        let in_force = ledger::limits(self.0.engine.view())?;
+        if in_force == limits {
+            return Ok(());
+        }
+        if !ledger::members(self.0.engine.view())?.is_empty() {
+            // What one member is configured to is not for it alone to put on all.
+            tracing::info!(?in_force, configured = ?limits, "the cluster's limits are in force, not this node's");
             return Ok(());
         }
         match self

@@ -13,8 +13,9 @@ use super::{
 use crate::{
     api::{grpc, http},
     config,
-    consensus::{self, Sequencer},
+    consensus::{self, Company, Sequencer},
     contribution::{self, Contribution},
+    formation,
     metrics::{self as counts, Metrics},
     runtime::{
         directory::Directory,
@@ -25,6 +26,7 @@ use crate::{
         tls::{Credentials, Face, Files},
     },
     snapshots::Snapshots,
+    transport::Transport,
 };
 
 /// Where snapshots from other members lie in the data directory.
@@ -43,14 +45,20 @@ impl Node {
         let (grpc_address, http_address) = sockets.addresses()?;
 
         let Components { clock } = components;
-        let (directory, name, engine, snapshots) = {
+        let panicked = || std::io::Error::other("opening the engine panicked");
+        let store = {
             let (settings, metrics, clock) = (settings.clone(), metrics.clone(), Arc::clone(&clock));
-            let opened = tasks::blocking(move || open(&settings, clock, &metrics)).await;
-            opened.ok_or_else(|| std::io::Error::other("opening the engine panicked"))??
+            let opened = tasks::blocking(move || Store::open(&settings, clock, &metrics)).await;
+            opened.ok_or_else(panicked)??
+        };
+        let company = store.settle(settings, credentials.as_ref(), grpc_address).await?;
+        let (directory, name, engine, snapshots) = {
+            let clock = Arc::clone(&clock);
+            tasks::blocking(move || store.engine(clock)).await.ok_or_else(panicked)??
         };
         health.pass(CHECK_ENGINE);
         let order = sequencer_settings(settings, directory.path());
-        let sequencer = start_sequencer(&engine, &clock, order, &metrics).await?;
+        let sequencer = start_sequencer(&engine, &clock, company, order, &metrics).await?;
         health.pass(CHECK_SEQUENCER);
         let about = about(&name, (grpc_address, http_address), &directory, &*clock);
         let rows = Rows {
@@ -68,12 +76,15 @@ impl Node {
             health,
             metrics,
         };
-        rows.contribution.enforce_limits().await.map_err(StartError::Limits)?;
+        let secure = credentials.as_ref().is_some_and(|credentials| credentials.authority().is_some());
+        if rows.sequencer.quorum().borrow().is_none() {
+            rows.contribution.enforce_limits().await.map_err(StartError::Limits)?;
+        }
 
         let (background_stopper, background_stop) = tasks::stop();
         let search = rows.follow_pool(background_stop.clone())?;
         let (faces_stopper, faces_stop) = tasks::stop();
-        let (faces, grpc_health) = rows.serve(sockets, about, settings, &faces_stop);
+        let (faces, grpc_health) = rows.serve(sockets, about, (settings, secure), &faces_stop);
         rows.health.pass(CHECK_SERVING);
         grpc::set_ready(&grpc_health, rows.health.ready().passes()).await;
         let mut background = rows.watch(grpc_health, &background_stop);
@@ -157,12 +168,13 @@ impl Rows {
         &self,
         sockets: Sockets,
         about: grpc::admin::About,
-        settings: &config::Settings,
+        (settings, secure): (&config::Settings, bool),
         stop: &Stop,
     ) -> (Vec<Task<()>>, HealthReporter) {
         let components = grpc::Components {
             engine: self.engine.clone(),
             sequencer: self.sequencer.clone(),
+            secure,
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             settings: grpc_settings(settings),
@@ -231,6 +243,7 @@ impl Rows {
                 health.clone(),
                 stop.clone(),
             )),
+            tasks::spawn(watch::over_quorum(sequencer.clone(), health.clone(), contribution.clone(), stop.clone())),
             tasks::spawn(watch::over_disk(engine.clone(), health.clone(), stop.clone())),
             tasks::spawn(watch::over_clock(
                 engine.clone(),
@@ -251,11 +264,12 @@ impl Rows {
 async fn start_sequencer(
     engine: &Engine,
     clock: &Arc<dyn Clock>,
+    company: Company,
     settings: consensus::Settings,
     metrics: &Metrics,
 ) -> Result<Sequencer, StartError> {
     let (engine, clock, metrics) = (engine.clone(), Arc::clone(clock), metrics.clone());
-    let started = tasks::blocking(move || Sequencer::start(engine, clock, settings, &metrics)).await;
+    let started = tasks::blocking(move || Sequencer::start_in(engine, clock, company, settings, &metrics)).await;
     started
         .unwrap_or_else(|| Err(std::io::Error::other("starting raft panicked")))
         .map_err(StartError::Consensus)
@@ -325,31 +339,82 @@ fn about(
     }
 }
 
-/// Locks the data directory, opens the engine in it, and looks through what is kept beside it. Blocks.
-fn open(
-    settings: &config::Settings,
-    clock: Arc<dyn Clock>,
-    metrics: &Metrics,
-) -> Result<(Directory, String, Engine, Snapshots), StartError> {
-    let directory = Directory::open(&settings.storage.path)?;
-    let name = directory.node_name(settings.node.id.as_deref())?;
-    let refused = |source: OpenError| StartError::Engine {
+/// The data directory, locked, and what is in it, not opened for writing yet.
+struct Store {
+    directory: Directory,
+    name: String,
+    settings: engine::Settings,
+    environment: Arc<Environment>,
+}
+
+impl Store {
+    /// Blocks.
+    fn open(settings: &config::Settings, clock: Arc<dyn Clock>, metrics: &Metrics) -> Result<Store, StartError> {
+        let directory = Directory::open(&settings.storage.path)?;
+        let name = directory.node_name(settings.node.id.as_deref())?;
+        let engine_settings = engine_settings(&settings.storage.clone().fitted(directory.disk_bytes()?));
+        let path = directory.path();
+        let environment = Environment::in_directory(path, &engine_settings, &name, clock, entropy::bits);
+        let mut environment = environment.map_err(|source| refused(&directory, source))?;
+        environment.log = Arc::new(Timed::new(environment.log, metrics));
+        Ok(Store {
+            directory,
+            name,
+            settings: engine_settings,
+            environment: Arc::new(environment),
+        })
+    }
+
+    /// Whose data they are, or come to be.
+    async fn settle(
+        &self,
+        settings: &config::Settings,
+        credentials: Option<&Arc<Credentials>>,
+        grpc: SocketAddr,
+    ) -> Result<Company, StartError> {
+        let transport = Transport::new(credentials.cloned());
+        let token = settings.node.join.as_deref().map(str::parse).transpose();
+        let token: Option<formation::Token> = token.map_err(StartError::Token)?;
+        let newcomer = formation::Newcomer {
+            name: &self.name,
+            address: advertised(settings, grpc),
+            authority: credentials.and_then(|credentials| credentials.authority()),
+            transport: &transport,
+            entropy: entropy::bits,
+        };
+        let settled = formation::settle(self.directory.path(), &self.environment, token.as_ref(), newcomer).await;
+        Ok(Company {
+            founding: settled?,
+            transport,
+        })
+    }
+
+    /// Opens the engine, and looks through what is kept beside it. Blocks.
+    fn engine(self, clock: Arc<dyn Clock>) -> Result<(Directory, String, Engine, Snapshots), StartError> {
+        let Store {
+            directory,
+            name,
+            settings,
+            environment,
+        } = self;
+        let environment = Arc::into_inner(environment).expect("nobody settles any more");
+        let engine = Engine::open(settings, environment).map_err(|source| refused(&directory, source))?;
+        let snapshots = Snapshots::open(directory.path(), engine.clone(), clock)?;
+        Ok((directory, name, engine, snapshots))
+    }
+}
+
+fn refused(directory: &Directory, source: OpenError) -> StartError {
+    StartError::Engine {
         path: directory.path().to_owned(),
         source,
-    };
-    let engine_settings = engine_settings(&settings.storage.clone().fitted(directory.disk_bytes()?));
-    let mut environment = Environment::in_directory(
-        directory.path(),
-        &engine_settings,
-        &name,
-        Arc::clone(&clock),
-        entropy::bits,
-    )
-    .map_err(refused)?;
-    environment.log = Arc::new(Timed::new(environment.log, metrics));
-    let engine = Engine::open(engine_settings, environment).map_err(refused)?;
-    let snapshots = Snapshots::open(directory.path(), engine.clone(), clock)?;
-    Ok((directory, name, engine, snapshots))
+    }
+}
+
+/// Where others reach this node: as configured, else where it serves, unless that is every address it has.
+fn advertised(settings: &config::Settings, grpc: SocketAddr) -> Option<String> {
+    let configured = settings.node.advertise_address.clone();
+    configured.or_else(|| (!grpc.ip().is_unspecified()).then(|| grpc.to_string()))
 }
 
 fn engine_settings(storage: &config::Storage) -> engine::Settings {

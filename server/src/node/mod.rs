@@ -24,6 +24,7 @@ use crate::{
     config,
     consensus::Sequencer,
     contribution::{self, Contribution},
+    formation,
     metrics::Metrics,
     runtime::{
         directory::{self, Directory},
@@ -46,14 +47,17 @@ const CHECK_SEARCH_BUILT: &str = "search_built";
 /// The node accepts requests.
 const CHECK_SERVING: &str = "serving";
 
+/// Somebody leads, and a majority hears.
+const CHECK_QUORUM: &str = "quorum";
 /// The disk has room for writes.
 const CHECK_DISK: &str = "disk";
 /// This machine's clock is not behind ledger time: limits slide.
 const CHECK_CLOCK: &str = "clock";
 
-const CHECKS: [(&str, Bearing); 7] = [
+const CHECKS: [(&str, Bearing); 8] = [
     (CHECK_ENGINE, Bearing::Live),
     (CHECK_SEQUENCER, Bearing::Live),
+    (CHECK_QUORUM, Bearing::Ready),
     (CHECK_SEARCH, Bearing::Ready),
     (CHECK_SEARCH_BUILT, Bearing::Limited),
     (CHECK_SERVING, Bearing::Ready),
@@ -87,6 +91,12 @@ pub enum StartError {
         /// Why.
         source: OpenError,
     },
+    /// The join token is none.
+    #[error("join: {0}")]
+    Token(formation::Unreadable),
+    /// It did not come into the cluster.
+    #[error("cannot join: {0}")]
+    Formation(#[from] formation::Error),
     /// Raft did not start.
     #[error("cannot start consensus: {0}")]
     Consensus(io::Error),

@@ -6,11 +6,11 @@ use engine::{Engine, clock::Clock, ledger};
 use tokio::sync::watch::Receiver;
 use tonic_health::server::HealthReporter;
 
-use super::{CHECK_CLOCK, CHECK_DISK, CHECK_ENGINE, CHECK_SEQUENCER};
+use super::{CHECK_CLOCK, CHECK_DISK, CHECK_ENGINE, CHECK_QUORUM, CHECK_SEQUENCER};
 use crate::{
     api::grpc,
     consensus::Sequencer,
-    contribution::search::Search,
+    contribution::{Contribution, search::Search},
     metrics::{self as counts, Metrics},
     runtime::{
         health::Health,
@@ -47,6 +47,30 @@ pub(super) async fn over_life(engine: Engine, sequencer: Sequencer, health: Heal
         reason = reason(&mut sequencer) => health.fail(CHECK_SEQUENCER, reason),
     }
 }
+
+/// Tells while nothing can be decided, until `stop`, and puts the configured limits into force once it can.
+pub(super) async fn over_quorum(sequencer: Sequencer, health: Health, contribution: Contribution, stop: Stop) {
+    let mut quorum = sequencer.quorum();
+    let mut enforced = false;
+    while !stop.is_given() {
+        let lost = quorum.borrow_and_update().clone();
+        match &lost {
+            None => health.pass(CHECK_QUORUM),
+            Some(reason) => health.fail(CHECK_QUORUM, reason.clone()),
+        }
+        if lost.is_none() && !enforced {
+            enforced = contribution.enforce_limits().await.is_ok();
+        }
+        tokio::select! {
+            changed = quorum.changed() => if changed.is_err() { return },
+            () = sleep(LIMITS_RETRY), if !enforced => {}
+            () = stop.given() => {}
+        }
+    }
+}
+
+/// Between two tries to put limits into force.
+const LIMITS_RETRY: Duration = Duration::from_secs(1);
 
 /// Shows the node's readiness in gRPC's own health service, until `stop`.
 pub(super) async fn over_grpc(health: Health, reporter: HealthReporter, stop: Stop) {

@@ -63,7 +63,7 @@ pub fn separate(name: &str, worker_threads: usize) -> io::Result<tokio::runtime:
         .worker_threads(worker_threads)
         .max_blocking_threads(SEPARATE_BLOCKING_THREADS_MAX)
         .thread_name(name)
-        .enable_time()
+        .enable_all()
         .build()
 }
 

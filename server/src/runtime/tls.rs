@@ -14,8 +14,9 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
+use sha2::{Digest as _, Sha256};
 use rustls::{
-    RootCertStore, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
@@ -78,6 +79,10 @@ struct Configured {
     read: Read,
     grpc: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
+    /// Towards other nodes, if there is an authority that says who they are.
+    nodes: Option<Arc<ClientConfig>>,
+    /// SHA-256 over the authority's certificates.
+    authority: Option<[u8; 32]>,
 }
 
 /// The content of the files.
@@ -146,6 +151,18 @@ impl Credentials {
         Ok(true)
     }
 
+    /// How the next connection to another node is made; `None` without an authority.
+    #[must_use]
+    pub fn towards_nodes(&self) -> Option<Arc<ClientConfig>> {
+        self.configured.read().nodes.clone()
+    }
+
+    /// SHA-256 over the certificates of the authority, by which a join token tells it from others.
+    #[must_use]
+    pub fn authority(&self) -> Option<[u8; 32]> {
+        self.configured.read().authority
+    }
+
     /// What a face speaks with.
     #[must_use]
     pub fn server(credentials: &Arc<Credentials>, face: Face) -> Server {
@@ -188,10 +205,38 @@ fn configure(files: &Files, read: Read) -> Result<Configured, TlsError> {
         path: files.key.clone(),
         what: "private key",
     })?;
-    let verifier = match (&files.ca, &read.ca) {
-        (Some(path), Some(bytes)) => Some(verifier(path, bytes, &provider)?),
+    let roots = match (&files.ca, &read.ca) {
+        (Some(path), Some(bytes)) => Some((path, roots(path, bytes)?)),
         _ => None,
     };
+    let authority = match (&files.ca, &read.ca) {
+        (Some(path), Some(bytes)) => {
+            let certificates = certificates(path, bytes)?;
+            let sum = certificates.iter().fold(Sha256::new(), |sum, certificate| sum.chain_update(certificate));
+            Some(sum.finalize().into())
+        }
+        _ => None,
+    };
+    let verifier = match &roots {
+        Some((path, roots)) => Some(verifier(path, roots, &provider)?),
+        None => None,
+    };
+    let unfit = |source| TlsError::Unfit {
+        cert: files.cert.clone(),
+        key: files.key.clone(),
+        source,
+    };
+    let towards_nodes = |roots: &Arc<RootCertStore>| {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[&TLS13]);
+        let config = builder.and_then(|builder| {
+            let builder = builder.with_root_certificates(Arc::clone(roots));
+            builder.with_client_auth_cert(chain.clone(), key.clone_key())
+        });
+        let mut config = config.map_err(unfit)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
+    };
+    let nodes = roots.as_ref().map(|(_, roots)| towards_nodes(roots)).transpose()?;
     let speak = |verified: bool, protocols: &[&[u8]]| {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
@@ -200,17 +245,15 @@ fn configure(files: &Files, read: Read) -> Result<Configured, TlsError> {
                 _ => builder.with_no_client_auth(),
             });
         let config = builder.and_then(|builder| builder.with_single_cert(chain.clone(), key.clone_key()));
-        let mut config = config.map_err(|source| TlsError::Unfit {
-            cert: files.cert.clone(),
-            key: files.key.clone(),
-            source,
-        })?;
+        let mut config = config.map_err(unfit)?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(Arc::new(config))
     };
     Ok(Configured {
         grpc: speak(true, &[b"h2"])?,
         http: speak(false, &[b"h2", b"http/1.1"])?,
+        nodes,
+        authority,
         read,
     })
 }
@@ -226,20 +269,27 @@ fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>
     }
 }
 
-fn verifier(
-    path: &Path,
-    bytes: &[u8],
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
-    let authority = |reason: String| TlsError::Authority {
-        path: path.to_owned(),
-        reason,
-    };
+fn roots(path: &Path, bytes: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path, bytes)? {
-        roots.add(certificate).map_err(|error| authority(error.to_string()))?;
+        roots.add(certificate).map_err(|error| authority(path, &error))?;
     }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+    Ok(Arc::new(roots))
+}
+
+fn verifier(
+    path: &Path,
+    roots: &Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
         .build()
-        .map_err(|error| authority(error.to_string()))
+        .map_err(|error| authority(path, &error))
+}
+
+fn authority(path: &Path, error: &dyn std::error::Error) -> TlsError {
+    TlsError::Authority {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }

@@ -14,6 +14,7 @@
 //! | `continuum.v1.Concepts` | Put, Get, GetMany, Delete, Batch, Write, List, Scan, Watch |
 //! | `continuum.v1.Namespaces` | Create, Get, List, SetPolicy |
 //! | `continuum.v1.Admin` | running the node: see `admin` |
+//! | `continuum.v1.Peers` | raft between members: see `peers` |
 //! | `grpc.health.v1.Health` | the node's readiness, for `""` and each service |
 //! | `grpc.reflection.v1` and `v1alpha` | all of the above, described |
 //!
@@ -31,6 +32,7 @@ mod feed;
 mod fields;
 mod flow;
 mod namespaces;
+mod peers;
 mod render;
 mod scan;
 mod services;
@@ -46,7 +48,10 @@ use std::{sync::Arc, time::Duration};
 
 use count::Counts;
 use engine::{Engine, clock::Clock};
-use proto::v1::{admin_server::AdminServer, concepts_server::ConceptsServer, namespaces_server::NamespacesServer};
+use proto::v1::{
+    admin_server::AdminServer, concepts_server::ConceptsServer, namespaces_server::NamespacesServer,
+    peers_server::PeersServer,
+};
 pub use services::Services;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -55,6 +60,9 @@ use crate::{consensus::Sequencer, metrics::Metrics, runtime::tasks::Stop};
 
 /// The largest request message, in bytes; a larger one is refused with `OUT_OF_RANGE` before it is read.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The largest message of another member: many entries of raft's log.
+const PEER_BYTES_MAX: usize = 64 << 20;
 
 /// What is served beside reflection itself, described.
 const DESCRIPTORS: [&[u8]; 2] = [proto::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
@@ -99,6 +107,8 @@ pub struct Components {
     pub engine: Engine,
     /// Namespaces are created through it.
     pub sequencer: Sequencer,
+    /// Whether callers show certificates of the cluster's authority; without, they are believed.
+    pub secure: bool,
     /// Decides which values have expired at a read.
     pub clock: Arc<dyn Clock>,
     /// Calls are counted and timed in it.
@@ -131,6 +141,7 @@ pub fn routes(components: Components, operations: admin::Operations) -> Face {
     let counts = Counts::new(components.metrics.clone(), &DESCRIPTORS);
     let concepts = concepts::Service::new(components.clone());
     let namespaces = namespaces::Service::new(components.clone());
+    let peers = peers::Service::new(components.clone());
     let admin = admin::Service::new(components, operations);
     let describe = || {
         let builder = tonic_reflection::server::Builder::configure();
@@ -143,6 +154,11 @@ pub fn routes(components: Components, operations: admin::Operations) -> Face {
         .add_service(describe().build_v1().expect(compiled))
         .add_service(describe().build_v1alpha().expect(compiled))
         .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(
+            PeersServer::new(peers)
+                .max_decoding_message_size(PEER_BYTES_MAX)
+                .max_encoding_message_size(PEER_BYTES_MAX),
+        )
         .add_service(AdminServer::new(admin).max_decoding_message_size(REQUEST_BYTES_MAX))
         .prepare()
         .into_axum_router();

@@ -30,7 +30,7 @@ use std::{collections::HashMap, time::Duration};
 use engine::{
     CommitError, backup,
     crdt::{Rejected, SIBLINGS_MAX, STATE_BYTES_MAX},
-    ledger::Refusal,
+    ledger::{MemberRefusal, Refusal},
     store, verify,
 };
 use prost::Message;
@@ -81,6 +81,16 @@ pub(super) enum Refused {
     Store(#[from] store::Error),
     #[error(transparent)]
     Registry(#[from] Refusal),
+    /// A call between nodes, for a reason of its own.
+    #[error("{why}")]
+    Peer {
+        /// What it is told by.
+        code: Code,
+        /// Its name.
+        reason: &'static str,
+        /// In words.
+        why: String,
+    },
     #[error("the key {key:?} in namespace {namespace:?} is not as it was expected to be: nothing was written")]
     ConditionFailed {
         write: usize,
@@ -271,6 +281,7 @@ fn classify(refused: &Refused, message: &str) -> Row {
         Refused::Commit(error) => classify_commit(error, message),
         Refused::Store(store::Error { .. }) => row(Code::Internal, "STORE_FAILED"),
         Refused::Registry(refusal) => classify_refusal(refusal),
+        Refused::Peer { code, reason, .. } => row(*code, reason),
         Refused::ScansFull { .. } => retry(Code::ResourceExhausted, "SCANS_FULL", RETRY_STREAMS),
         Refused::WatchesFull { .. } => retry(Code::ResourceExhausted, "WATCHES_FULL", RETRY_STREAMS),
         Refused::Verify(error) => classify_verify(error, message),
@@ -306,6 +317,8 @@ fn classify_commit(error: &CommitError, message: &str) -> Row {
         CommitError::RequestReused => violation("REQUEST_ID_REUSED", "request_id", message),
         CommitError::TooLarge { .. } => violation("BATCH_TOO_LARGE", "writes", message),
         CommitError::Invalid(_) => row(Code::Internal, "BATCH_INVALID"),
+        CommitError::Unavailable(_) => retry(Code::Unavailable, "NO_QUORUM", RETRY_BUSY),
+        CommitError::Unknown(_) => row(Code::Unavailable, "OUTCOME_UNKNOWN"),
         CommitError::Stopped(_) => row(Code::Unavailable, "ENGINE_STOPPED"),
     }
 }
@@ -381,6 +394,21 @@ fn classify_refusal(refusal: &Refusal) -> Row {
         Refusal::Gate { .. } => row(Code::PermissionDenied, "INSUFFICIENT_CONTRIBUTION"),
         Refusal::KeyReused => row(Code::InvalidArgument, "IDEMPOTENCY_KEY_REUSED"),
         Refusal::LimitsOutOfRange => row(Code::InvalidArgument, "LIMITS_OUT_OF_RANGE"),
+        Refusal::Members(refusal) => classify_members(refusal),
+    }
+}
+
+fn classify_members(refusal: &MemberRefusal) -> Row {
+    match refusal {
+        MemberRefusal::TokenUnknown => row(Code::PermissionDenied, "TOKEN_UNKNOWN"),
+        MemberRefusal::TokenExpired => row(Code::PermissionDenied, "TOKEN_EXPIRED"),
+        MemberRefusal::TokenUsed { .. } => row(Code::PermissionDenied, "TOKEN_USED"),
+        MemberRefusal::MemberExists { .. } => row(Code::AlreadyExists, "MEMBER_EXISTS"),
+        MemberRefusal::MemberUnknown { .. } => row(Code::NotFound, "MEMBER_UNKNOWN"),
+        MemberRefusal::LastVoter { .. } => row(Code::FailedPrecondition, "LAST_VOTER"),
+        MemberRefusal::VotersFull => row(Code::ResourceExhausted, "VOTERS_FULL"),
+        MemberRefusal::MembersFull => row(Code::ResourceExhausted, "MEMBERS_FULL"),
+        MemberRefusal::InvitationsFull => row(Code::ResourceExhausted, "TOKENS_FULL"),
     }
 }
 

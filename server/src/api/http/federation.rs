@@ -90,7 +90,7 @@ pub(crate) async fn register(
     let nameless = || {
         format!(
             "\u{1}{}",
-            peer.map_or_else(String::new, |Extension(Peer(peer))| peer.ip().to_string())
+            peer.map_or_else(String::new, |Extension(peer)| peer.address.ip().to_string())
         )
     };
     let caller = request.node_id.unwrap_or_else(nameless);

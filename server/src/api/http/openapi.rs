@@ -92,6 +92,8 @@ const LEDGER: &[Code] = &[
     Code::KeyInFlight,
     Code::KeyReused,
     Code::Busy,
+    Code::NoQuorum,
+    Code::OutcomeUnknown,
     Code::NoSpace,
     Code::Stopped,
 ];

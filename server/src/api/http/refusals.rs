@@ -59,6 +59,16 @@ impl From<CommitError> for Problem {
             | CommitError::TooLarge { .. }
             | CommitError::RequestReused
             | CommitError::Invalid(_) => internal(&error.to_string()),
+            CommitError::Unavailable(_) => Problem::new(
+                Code::NoQuorum,
+                format!("{error}; nothing was charged or credited, retry"),
+            )
+            .retry_after(1),
+            CommitError::Unknown(_) => Problem::new(
+                Code::OutcomeUnknown,
+                format!("{error}; whether this request counted is not known: retry it with the same Idempotency-Key"),
+            )
+            .retry_after(1),
             CommitError::Stopped(what) => {
                 tracing::error!(what, "the engine has stopped");
                 Problem::new(
@@ -94,7 +104,8 @@ impl From<Refusal> for Problem {
             | Refusal::NamespaceUnknown
             | Refusal::NamespaceName
             | Refusal::NamespacesFull
-            | Refusal::LimitsOutOfRange => internal(&refusal.to_string()),
+            | Refusal::LimitsOutOfRange
+            | Refusal::Members(_) => internal(&refusal.to_string()),
         }
     }
 }

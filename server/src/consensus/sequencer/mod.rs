@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{
-    member::{self, Member},
+    member::{self, Company, Member},
+    peers::Peers,
+    propose::Undecided,
     types::Proposals,
 };
 use crate::{
@@ -82,6 +84,7 @@ struct Shared {
     room_units: u32,
     queue_wait_max: Duration,
     stopped: watch::Receiver<Option<String>>,
+    quorum: watch::Receiver<Option<String>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     waiting: Gauge,
     seconds: Histogram,
@@ -104,18 +107,34 @@ struct Waiting {
 }
 
 impl Sequencer {
-    /// Starts raft over `engine` and the sequencer's thread; returns when everything that raft has committed is applied. Blocks.
+    /// Starts raft over `engine`, which knows no other node, and the sequencer's thread: see [`Sequencer::start_in`].
     ///
     /// # Errors
-    /// When the system gives no thread, or raft's log or state is not what it should be.
+    /// The same.
     pub fn start(
         engine: Engine,
         clock: Arc<dyn Clock>,
         settings: Settings,
         metrics: &Metrics,
     ) -> io::Result<Sequencer> {
+        Sequencer::start_in(engine, clock, Company::none(), settings, metrics)
+    }
+
+    /// Starts raft over `engine`, in the company of other nodes, and the sequencer's thread. Of a node that decides alone, returns when
+    /// everything that raft has committed is applied; of others [`Sequencer::quorum`] tells. Blocks.
+    ///
+    /// # Errors
+    /// When the system gives no thread, or raft's log or state is not what it should be.
+    pub fn start_in(
+        engine: Engine,
+        clock: Arc<dyn Clock>,
+        company: Company,
+        settings: Settings,
+        metrics: &Metrics,
+    ) -> io::Result<Sequencer> {
         let (queue, waiting) = mpsc::unbounded_channel();
         let (stop, stopped) = watch::channel(None);
+        let (tell_quorum, quorum) = watch::channel(Some("starting".to_owned()));
         let runtime = runtime::separate("raft", WORKER_THREADS)?;
         let (sender, started) = std::sync::mpsc::sync_channel(1);
         let thread = {
@@ -124,7 +143,7 @@ impl Sequencer {
             tasks::thread("sequencer", move || {
                 let mourner = Mourner(stop.clone());
                 runtime.block_on(async {
-                    let member = match Member::start(&engine, &raft, &metrics).await {
+                    let member = match Member::start(&engine, company, &raft, &metrics).await {
                         Ok(member) => member,
                         Err(error) => return drop(sender.send(Err(error))),
                     };
@@ -135,6 +154,7 @@ impl Sequencer {
                         member,
                         stop,
                         stopped,
+                        quorum: tell_quorum,
                     };
                     run(decider, waiting).await;
                 });
@@ -157,6 +177,7 @@ impl Sequencer {
             room_units,
             queue_wait_max: settings.queue_wait_max,
             stopped,
+            quorum,
             thread: Mutex::new(Some(thread)),
             waiting: metrics.gauge(counts::COMMAND_QUEUE, &[]),
             seconds: metrics.histogram(counts::COMMAND_SECONDS, &[]),
@@ -239,6 +260,18 @@ impl Sequencer {
         self.0.stopped.clone()
     }
 
+    /// Why nothing can be decided now; `None` while it can. Told within a second.
+    #[must_use]
+    pub fn quorum(&self) -> watch::Receiver<Option<String>> {
+        self.0.quorum.clone()
+    }
+
+    /// What answers the other members.
+    #[must_use]
+    pub fn peers(&self) -> Peers {
+        Peers::new(self.0.member.clone())
+    }
+
     /// Takes no more commands, decides those queued, ends raft, and joins its threads. Blocks. Again: does nothing.
     pub fn close(&self) {
         self.0.room.close();
@@ -309,20 +342,26 @@ struct Decider {
     member: Member,
     stop: watch::Sender<Option<String>>,
     stopped: watch::Receiver<Option<String>>,
+    quorum: watch::Sender<Option<String>>,
 }
 
 /// Proposes until it is told to leave.
 async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Message>) {
     let member = decider.member.clone();
-    let watcher = tasks::spawn(member.clone().watch(decider.stop.clone()));
+    let watcher = tasks::spawn(member.clone().watch(decider.stop.clone(), decider.quorum.clone()));
     let begun = {
         let member = member.clone();
         tasks::spawn(async move {
+            // Of several, whoever was sent the log's beginning had it whole.
+            if !member.is_alone() {
+                return;
+            }
             if let Err(error) = member.begin_log_behind_a_snapshot().await {
                 tracing::warn!(%error, "raft's log still begins with its first entry; the next start sees to it");
             }
         })
     };
+    let following = tasks::spawn(member.clone().follow_roster());
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
     let mut gatherer = Gatherer { queue, kept: None };
     loop {
@@ -343,6 +382,7 @@ async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Message>) {
     let all = u32::try_from(IN_FLIGHT_MAX).expect("a handful");
     let _answered = in_flight.acquire_many(all).await;
     begun.abort();
+    following.abort();
     member.stop().await;
     watcher.abort();
 }
@@ -379,10 +419,14 @@ impl Decider {
                     let _caller_left = answer.send(Ok(decision));
                 }
             }
-            Err(error) => {
-                let reason = self.reason(&error.to_string()).await;
+            Err(undecided) => {
+                let error = match undecided {
+                    Undecided::Nothing(why) => CommitError::Unavailable(why),
+                    Undecided::Unknown(why) => CommitError::Unknown(why),
+                    Undecided::Died(why) => CommitError::Stopped(self.reason(&why).await),
+                };
                 for (answer, _room) in callers {
-                    let _caller_left = answer.send(Err(CommitError::Stopped(reason.clone())));
+                    let _caller_left = answer.send(Err(error.clone()));
                 }
             }
         }

@@ -65,6 +65,7 @@ use hyper_util::{
 };
 use metrics::Gauge;
 use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -168,8 +169,13 @@ impl Settings {
 }
 
 /// Who is at the other end of the connection; in the extensions of every request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub SocketAddr);
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where it calls from.
+    pub address: SocketAddr,
+    /// What it showed, on TLS, and the authority has signed.
+    pub certificate: Option<Arc<CertificateDer<'static>>>,
+}
 
 /// How refusals look that no router makes: status code to JSON body. They are hyper's own of unreadable request heads
 /// (400, 431, 414), which it leaves empty, and ours of an answer without room (503).
@@ -389,9 +395,13 @@ async fn converse<S: Answers>(host: Arc<Host<S>>, stream: TcpStream, peer: Socke
     let Some(stream) = secure(&host, stream, peer).await else {
         return;
     };
+    let caller = Peer {
+        address: peer,
+        certificate: stream.certificate(),
+    };
     let phase = Arc::new(Phase::new(&host.settings));
     let (wire, outgoing, remains) = Wire::new(stream, Arc::clone(&phase), &host.settings, host.unreadable);
-    if let Err(error) = answer_all(&host, (wire, &outgoing), phase, peer).await {
+    if let Err(error) = answer_all(&host, (wire, &outgoing), phase, caller).await {
         tracing::debug!(%peer, %error, "connection ended early");
     }
     // After an error nothing has told the caller that there is no more.
@@ -434,12 +444,12 @@ async fn answer_all<S: Answers>(
     host: &Arc<Host<S>>,
     (wire, outgoing): (Wire, &Outgoing),
     phase: Arc<Phase>,
-    peer: SocketAddr,
+    peer: Peer,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let progress = Arc::new(Progress::new(host.write_limit()));
     let service = service_fn(|request| {
         let turn = Phase::begin(&phase);
-        answer_one(Arc::clone(host), request, peer, turn, Arc::clone(&progress))
+        answer_one(Arc::clone(host), request, peer.clone(), turn, Arc::clone(&progress))
     });
     let streams = Streams::new(Arc::clone(&phase), host.write_limit());
     let builder = protocols(&host.settings, streams);
@@ -465,13 +475,13 @@ async fn answer_all<S: Answers>(
 async fn answer_one<S: Answers>(
     host: Arc<Host<S>>,
     request: Request<Incoming>,
-    peer: SocketAddr,
+    peer: Peer,
     turn: Turn,
     connection: Arc<Progress>,
 ) -> Result<Response<Answer>, Infallible> {
     let grpc = is_grpc(&request);
     let mut request = request.map(|body| Body::new(host.arriving(body, grpc)));
-    request.extensions_mut().insert(Peer(peer));
+    request.extensions_mut().insert(peer);
     let response = host.router.clone().call(request).await?;
     let (response, share) = match host.room.take(response.body().size_hint().lower()) {
         Ok(share) => (response, share),

@@ -44,7 +44,7 @@ fn routes() -> Router {
     Router::new()
         .route(
             "/",
-            get(async |Extension(Peer(peer)): Extension<Peer>| format!("hello {}", peer.ip())),
+            get(async |Extension(peer): Extension<Peer>| format!("hello {}", peer.address.ip())),
         )
         .route(
             "/slow",

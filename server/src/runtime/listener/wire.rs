@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
@@ -33,6 +34,14 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    /// The certificate of who is at the other end, if it showed one.
+    pub(super) fn certificate(&self) -> Option<Arc<CertificateDer<'static>>> {
+        let Stream::Tls(stream) = self else { return None };
+        let (_, connection) = stream.get_ref();
+        let shown = connection.peer_certificates()?.first()?;
+        Some(Arc::new(shown.clone()))
+    }
+
     fn into_split(self) -> (Box<dyn AsyncRead + Send + Unpin>, Half) {
         match self {
             Stream::Plain(stream) => {

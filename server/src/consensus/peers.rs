@@ -1,0 +1,277 @@
+//! What the other members ask of this one.
+//!
+//! Whoever calls was found to be who it says by the face. Here it is seen whether it means this node, and whether raft knows its
+//! number by another name.
+
+use std::{io, path::PathBuf, pin::pin, sync::Arc};
+
+use engine::image;
+use openraft::{
+    ReadPolicy, alias::SnapshotOf,
+    async_runtime::watch::WatchReceiver as _,
+    raft::{AppendEntriesRequest, StreamAppendError},
+};
+use proto::v1 as wire;
+use tokio::sync::{Mutex, mpsc};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+
+use super::{
+    member::Member,
+    propose::Undecided,
+    snapshot::Image,
+    types::{Proposals, Types, Vote, meta_of},
+    wire as messages,
+};
+use crate::{
+    runtime::tasks,
+    transport::Claim,
+};
+
+/// Pieces of an image that wait to be written.
+const PIECES_MAX: usize = 2;
+/// Answers of one stream that wait to be sent.
+const ANSWERS_MAX: usize = 64;
+
+/// Why another member is not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It means another node, or is not who raft knows under its number.
+    #[error("{0}")]
+    Misplaced(String),
+    /// Nothing happened.
+    #[error("{0}")]
+    NotTaken(String),
+    /// It may have happened, or may still.
+    #[error("{0}")]
+    Unknown(String),
+    /// The message is none.
+    #[error("{0}")]
+    Invalid(String),
+    /// Raft here has died, or the disk does not do what it should.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<messages::Unreadable> for Refused {
+    fn from(error: messages::Unreadable) -> Refused {
+        Refused::Invalid(error.to_string())
+    }
+}
+
+/// Answers the other members; clones share the node.
+#[derive(Clone)]
+pub struct Peers {
+    member: Member,
+    /// One image at a time.
+    installing: Arc<Mutex<()>>,
+}
+
+impl Peers {
+    pub(super) fn new(member: Member) -> Peers {
+        Peers {
+            member,
+            installing: Arc::default(),
+        }
+    }
+
+    /// The cluster that callers must belong to.
+    #[must_use]
+    pub fn cluster(&self) -> [u8; 16] {
+        self.member.engine.cluster()
+    }
+
+    fn admit(&self, claim: &Claim) -> Result<(), Refused> {
+        let own = self.member.id;
+        if claim.to != own {
+            return Err(Refused::Misplaced(format!(
+                "this node is {own:016x}, not {:016x}: it was begun anew since; remove the old member and let this one join",
+                claim.to
+            )));
+        }
+        let metrics = self.member.raft.metrics();
+        let now = metrics.borrow_watched();
+        match now.membership_config.membership().get_node(&claim.from) {
+            Some(known) if known.name != claim.name => Err(Refused::Misplaced(format!(
+                "member {:016x} is `{}`, not `{}`",
+                claim.from, known.name, claim.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a vote, durably, or says whether it would.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn vote(&self, claim: &Claim, message: wire::VoteRequest) -> Result<wire::VoteResponse, Refused> {
+        self.admit(claim)?;
+        let pre = message.pre;
+        let request = messages::vote_request(message)?;
+        let raft = &self.member.raft;
+        let answer = if pre { raft.pre_vote(request).await } else { raft.vote(request).await };
+        Ok(messages::vote_answer(&answer.map_err(failed)?))
+    }
+
+    /// Appends entries; each answer says that what its request brought is durable. Ends with the first answer that says otherwise.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn append(
+        &self,
+        claim: &Claim,
+        requests: impl Stream<Item = wire::AppendRequest> + Send + 'static,
+    ) -> Result<ReceiverStream<Result<wire::AppendResponse, Refused>>, Refused> {
+        self.admit(claim)?;
+        let (sender, mut notes) = mpsc::unbounded_channel();
+        let readable = requests.map_while(move |message| match messages::append_request(message) {
+            Ok(request) => {
+                let _answers_are_gone = sender.send(committed(&request));
+                Some(request)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the leader sent what this build cannot read");
+                None
+            }
+        });
+        let (answer_to, answers) = mpsc::channel(ANSWERS_MAX);
+        let member = self.member.clone();
+        drop(tasks::spawn(async move {
+            let mut answers = pin!(member.raft.stream_append(readable));
+            while let Some(answer) = answers.next().await {
+                // Noted before raft had the request, so it is there.
+                let decided = notes.try_recv().unwrap_or_default();
+                if matches!(answer, Ok(Ok(_) | Err(StreamAppendError::Conflict(_)))) {
+                    member.heard.leader(decided);
+                }
+                let answer = answer.map(|answer| messages::appended(&answer)).map_err(failed);
+                if answer_to.send(answer).await.is_err() {
+                    return;
+                }
+            }
+        }));
+        Ok(ReceiverStream::new(answers))
+    }
+
+    /// Takes an image in the place of the ledger that is here.
+    ///
+    /// # Errors
+    /// [`Refused`]; the ledger is what it was unless the image was whole.
+    pub async fn install<E: std::fmt::Display>(
+        &self,
+        claim: &Claim,
+        mut pieces: impl Stream<Item = Result<wire::InstallRequest, E>> + Send + Unpin,
+    ) -> Result<wire::InstallResponse, Refused> {
+        self.admit(claim)?;
+        let Ok(_one) = self.installing.try_lock() else {
+            return Err(Refused::NotTaken("another image is being taken".to_owned()));
+        };
+        self.member.engine.admits().map_err(|full| Refused::NotTaken(full.to_string()))?;
+        let directory = self.member.network.directory.clone();
+        let directory = directory.ok_or_else(|| Refused::NotTaken("there is no directory for images".to_owned()))?;
+        let path = directory.join("image");
+        let (sender, received) = mpsc::channel::<bytes::Bytes>(PIECES_MAX);
+        let writing = {
+            let path = path.clone();
+            tasks::spawn(async move { tasks::blocking(move || write(path, received)).await })
+        };
+        let mut vote = None;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|error| Refused::NotTaken(format!("the image broke off: {error}")))?;
+            if vote.is_none() {
+                vote = Some(messages::vote(piece.ballot)?);
+            }
+            if !piece.data.is_empty() && sender.send(piece.data).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        let written = writing.await.ok().flatten().unwrap_or_else(|| Err(io::Error::other("writing panicked")));
+        written.map_err(|error| Refused::NotTaken(format!("the image cannot be written: {error}")))?;
+        let vote = vote.ok_or_else(|| messages::missing("vote"))?;
+        Ok(wire::InstallResponse {
+            ballot: Some(messages::ballot(&self.put_in_place(vote, path).await?)),
+        })
+    }
+
+    async fn put_in_place(&self, vote: Vote, path: PathBuf) -> Result<Vote, Refused> {
+        let checked = {
+            let path = path.clone();
+            tasks::blocking(move || image::check(&path)).await
+        };
+        let checked = checked.ok_or_else(|| Refused::Failed("checking the image panicked".to_owned()))?;
+        let applied = checked.map_err(|error| Refused::NotTaken(error.to_string()))?;
+        let snapshot = SnapshotOf::<Types, Image> {
+            meta: meta_of(&applied).map_err(|error| Refused::NotTaken(error.to_string()))?,
+            snapshot: Image::File(path),
+        };
+        let installed = self.member.raft.install_full_snapshot(vote, snapshot).await;
+        Ok(installed.map_err(|error| Refused::Failed(error.to_string()))?.vote)
+    }
+
+    /// Tries to lead.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn transfer_leader(&self, claim: &Claim, message: wire::TransferLeaderRequest) -> Result<(), Refused> {
+        self.admit(claim)?;
+        let request = messages::transfer_request(message, self.member.id)?;
+        let taken = self.member.raft.handle_transfer_leader(request).await;
+        let taken = taken.map_err(|error| Refused::Failed(error.to_string()))?;
+        taken.map_err(|error| Refused::NotTaken(error.to_string()))
+    }
+
+    /// Has another member's commands decided, if this node leads.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn propose(&self, claim: &Claim, message: wire::ProposeRequest) -> Result<wire::ProposeResponse, Refused> {
+        self.admit(claim)?;
+        let proposals = Proposals(messages::proposed(&message.record)?);
+        match self.member.decide_for_another(proposals).await {
+            Ok((index, decisions)) => Ok(wire::ProposeResponse {
+                index,
+                decisions: engine::ledger::encode_decisions(&decisions),
+            }),
+            Err(Undecided::Nothing(why)) => Err(Refused::NotTaken(why)),
+            Err(Undecided::Unknown(why)) => Err(Refused::Unknown(why)),
+            Err(Undecided::Died(why)) => Err(Refused::Failed(why)),
+        }
+    }
+}
+
+impl Peers {
+    /// Which entry must be applied before a linearizable read, if this node leads.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn read_index(&self, claim: &Claim) -> Result<wire::ReadIndexResponse, Refused> {
+        self.admit(claim)?;
+        let read = self.member.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let read = read.map_err(|error| Refused::NotTaken(error.to_string()))?;
+        Ok(wire::ReadIndexResponse {
+            index: read.read_log_id().index(),
+        })
+    }
+}
+
+fn committed(request: &AppendEntriesRequest<Types>) -> Option<u64> {
+    request.leader_commit.as_ref().map(|id| id.index)
+}
+
+fn failed(error: impl std::fmt::Display) -> Refused {
+    Refused::Failed(error.to_string())
+}
+
+/// Writes the pieces to `path`, whole and synced.
+fn write(path: PathBuf, mut pieces: mpsc::Receiver<bytes::Bytes>) -> io::Result<()> {
+    use std::io::Write as _;
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let mut file = std::fs::File::create(&path)?;
+    while let Some(piece) = pieces.blocking_recv() {
+        file.write_all(&piece)?;
+    }
+    file.sync_all()?;
+    path.parent().map_or(Ok(()), |directory| std::fs::File::open(directory)?.sync_all())
+}

@@ -1,0 +1,114 @@
+//! The way to other nodes, and who they are.
+//!
+//! ```text
+//!  road ──► Transport::channel(address, name) ──► one multiplexed HTTP/2 connection for each node, opened when it is needed
+//!                                                   TLS 1.3 if this node has an authority: the other's certificate must bear `name`
+//!  face ──► Claim (metadata of a call) ──► verify: the same cluster, meant for this node, and on TLS the name in the certificate
+//! ```
+//!
+//! It refuses to know what is said over it.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // sockets are what this module is for
+
+mod claim;
+mod stream;
+
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
+
+pub use claim::{CLAIM, Claim, NotHim};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use stream::Connected;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+
+use crate::runtime::{time::within, tls::Credentials};
+
+/// Time for a connection to be made, TLS included.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// A connection that was silent for so long is asked whether it still lives; heartbeats keep it from being silent.
+const PING_EVERY: Duration = Duration::from_secs(2);
+/// A connection that does not answer that within so long is made anew.
+const PONG_WITHIN: Duration = Duration::from_secs(2);
+/// What may be on its way on one stream, and on all streams of a connection.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// An address that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no HOST:PORT")]
+pub struct NoAddress(String);
+
+/// The connections to other nodes; clones share them.
+#[derive(Clone)]
+pub struct Transport(Arc<Shared>);
+
+struct Shared {
+    credentials: Option<Arc<Credentials>>,
+    /// By address and name.
+    channels: Mutex<HashMap<(String, String), Channel>>,
+}
+
+impl Transport {
+    /// Connections with these credentials; without an authority among them they are plain.
+    #[must_use]
+    pub fn new(credentials: Option<Arc<Credentials>>) -> Transport {
+        Transport(Arc::new(Shared {
+            credentials,
+            channels: Mutex::default(),
+        }))
+    }
+
+    /// The connection to the node `name` at `address` (`HOST:PORT`). Calls over it wait until it is made, and fail when it cannot
+    /// be. Its tasks run where this is called first.
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub fn channel(&self, address: &str, name: &str) -> Result<Channel, NoAddress> {
+        let mut channels = self.0.channels.lock();
+        let key = (address.to_owned(), name.to_owned());
+        if let Some(channel) = channels.get(&key) {
+            return Ok(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| NoAddress(address.to_owned()))?;
+        let endpoint = endpoint
+            .http2_keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PONG_WITHIN)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let (shared, name) = (Arc::clone(&self.0), name.to_owned());
+        let connector = service_fn(move |uri: Uri| connect(Arc::clone(&shared), uri, name.clone()));
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        channels.insert(key, channel.clone());
+        Ok(channel)
+    }
+
+    /// Forgets connections to nodes that `is_known` does not know any more.
+    pub fn retain(&self, is_known: impl Fn(&str, &str) -> bool) {
+        self.0.channels.lock().retain(|(address, name), _| is_known(address, name));
+    }
+}
+
+async fn connect(shared: Arc<Shared>, uri: Uri, name: String) -> io::Result<TokioIo<Connected>> {
+    let connected = within(CONNECT_MAX, dial(&shared, &uri, &name)).await;
+    Ok(TokioIo::new(connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?))
+}
+
+async fn dial(shared: &Shared, uri: &Uri, name: &str) -> io::Result<Connected> {
+    let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or_default());
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    let credentials = shared.credentials.as_ref();
+    let Some(tls) = credentials.and_then(|credentials| credentials.towards_nodes()) else {
+        return Ok(Connected::Plain(stream));
+    };
+    let bears = ServerName::try_from(name.to_owned()).map_err(|_| {
+        io::Error::other(format!("`{name}` cannot stand in a certificate: a node's name must be one for DNS"))
+    })?;
+    let stream = TlsConnector::from(tls).connect(bears, stream).await?;
+    Ok(Connected::Tls(Box::new(stream)))
+}
