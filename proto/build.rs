@@ -4,8 +4,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost::Message;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "continuum/v1/admin.proto",
+    "continuum/v1/cluster.proto",
     "continuum/v1/concepts.proto",
     "continuum/v1/namespaces.proto",
     "continuum/v1/peers.proto",

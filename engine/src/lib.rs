@@ -41,6 +41,6 @@ pub use commit::{
 pub use compact::{CompactProgress, Compacted, Range};
 pub use follow::{FollowError, Followed, Follower};
 pub use open::{Engine, Environment, NODE_BYTES_MAX, OpenError, Settings};
-pub use recovery::Birth;
 pub use operations::{Occupied, Operation};
+pub use recovery::Birth;
 pub use upkeep::{Due, due};

@@ -4,6 +4,7 @@
 //!  continuum/v1/concepts.proto      Concepts    Put  Get  GetMany  Delete  Batch  Write  List  Scan  Watch
 //!  continuum/v1/namespaces.proto    Namespaces  Create  Get  List  SetPolicy
 //!  continuum/v1/admin.proto         Admin       Status  Compact  snapshots  Backup  Verify  log level  states and pool in and out
+//!  continuum/v1/cluster.proto       Cluster     Status  Init  Invite  SetRole  Remove  HandOver
 //!  continuum/v1/peers.proto         Peers       raft between the members of a cluster
 //! ```
 //!

@@ -92,7 +92,9 @@ pub enum Refusal {
     #[error("the join token has expired: have another made by `continuum-admin cluster token`")]
     TokenExpired,
     /// Another node has joined with it.
-    #[error("`{by}` has joined with this token, and a token is good for one node: have another made by `continuum-admin cluster token`")]
+    #[error(
+        "`{by}` has joined with this token, and a token is good for one node: have another made by `continuum-admin cluster token`"
+    )]
     TokenUsed {
         /// Who.
         by: String,
@@ -127,7 +129,9 @@ pub enum Refusal {
 }
 
 pub(super) fn change(overlay: &mut Overlay<'_>, now: Timestamp, change: Change) -> Result<Verdict, Error> {
-    let mut roster: Roster = overlay.record(Family::Registry, &registry::roster())?.unwrap_or_default();
+    let mut roster: Roster = overlay
+        .record(Family::Registry, &registry::roster())?
+        .unwrap_or_default();
     let mut invitations: Invitations = overlay
         .record(Family::Registry, &registry::invitations())?
         .unwrap_or_default();
@@ -239,14 +243,22 @@ fn admit(
     member.role = invitation.role;
     let replaced = invitation.replaces.as_ref();
     roster.members.retain(|known| Some(&known.name) != replaced);
-    if roster.members.iter().any(|known| known.name == member.name || known.voter == member.voter) {
+    if roster
+        .members
+        .iter()
+        .any(|known| known.name == member.name || known.voter == member.voter)
+    {
         return Err(Refusal::MemberExists { name: member.name });
     }
     if roster.members.len() >= MEMBERS_MAX {
         return Err(Refusal::MembersFull);
     }
     match (member.role, voters(roster)) {
-        (Role::Learner, 0) => return Err(Refusal::LastVoter { name: replaced.cloned().unwrap_or_default() }),
+        (Role::Learner, 0) => {
+            return Err(Refusal::LastVoter {
+                name: replaced.cloned().unwrap_or_default(),
+            });
+        }
         (Role::Voter, VOTERS_MAX..) => return Err(Refusal::VotersFull),
         _ => {}
     }
@@ -284,7 +296,11 @@ fn find(roster: &Roster, name: &str) -> Result<usize, Refusal> {
 }
 
 fn voters(roster: &Roster) -> usize {
-    roster.members.iter().filter(|member| member.role == Role::Voter).count()
+    roster
+        .members
+        .iter()
+        .filter(|member| member.role == Role::Voter)
+        .count()
 }
 
 fn voters_beside(roster: &Roster, name: &str) -> usize {

@@ -60,8 +60,8 @@ pub use members::{Change as MemberChange, INVITATIONS_MAX, MEMBERS_MAX, Refusal 
 pub use namespaces::{NAMESPACE_NAME_BYTES_MAX, NAMESPACES_MAX};
 pub use overlay::Overlay;
 pub use read::{
-    Attribution, PoolEntry, PoolStats, attribution, contribution_events, limited, limits, namespace, namespaces,
-    invitations, members, pool_entries, pool_stats, standing, time,
+    Attribution, PoolEntry, PoolStats, attribution, contribution_events, invitations, limited, limits, members,
+    namespace, namespaces, pool_entries, pool_stats, standing, time,
 };
 
 /// Consumed requests below which the gate stands open to everybody.

@@ -1,7 +1,8 @@
 //! Reading the ledger without deciding anything.
 
 use super::{
-    Invitation, Limited, Limits, Member, Namespace, NodeId, Refusal, Standing, apply::ledger_time, overlay::Records, window::Accepted,
+    Invitation, Limited, Limits, Member, Namespace, NodeId, Refusal, Standing, apply::ledger_time, overlay::Records,
+    window::Accepted,
 };
 use crate::{
     clock::Timestamp,

@@ -203,7 +203,9 @@ impl Member {
             id,
             directory: settings.incoming.clone(),
         };
-        let raft = Raft::new(id, config, network.clone(), log, machine).await.map_err(fatal)?;
+        let raft = Raft::new(id, config, network.clone(), log, machine)
+            .await
+            .map_err(fatal)?;
         let member = Member {
             id,
             raft,

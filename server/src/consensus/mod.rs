@@ -34,11 +34,13 @@ mod roster;
 mod sequencer;
 mod snapshot;
 mod types;
+mod view;
 mod wire;
 
 pub use member::{Company, Founding, Settings as RaftSettings};
 pub use peers::{Peers, Refused};
 pub use sequencer::{Sequencer, Settings};
+pub use view::{Seen, View};
 
 #[cfg(test)]
 mod tests;

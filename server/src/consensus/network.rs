@@ -123,7 +123,11 @@ impl Link {
         let told = told(status);
         let mut trouble = self.trouble.lock();
         if trouble.as_ref() != Some(&told) {
-            tracing::info!(member = self.name, reason = told, "a member of the cluster cannot be reached");
+            tracing::info!(
+                member = self.name,
+                reason = told,
+                "a member of the cluster cannot be reached"
+            );
             *trouble = Some(told.clone());
         }
         Unreachable::from_string(told).into()
@@ -135,7 +139,12 @@ impl Link {
         }
     }
 
-    async fn ask(&self, request: VoteRequest<Types>, pre: bool, option: &RPCOption) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    async fn ask(
+        &self,
+        request: VoteRequest<Types>,
+        pre: bool,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let mut client = self.client()?;
         let request = self.request(messages::vote_message(&request, pre));
         let answer = within(option.hard_ttl(), client.vote(request)).await;
@@ -160,13 +169,18 @@ impl Link {
             })
             .await
         };
-        made.unwrap_or_else(|| Err(io::Error::other("making an image panicked"))).map_err(unreadable)?;
+        made.unwrap_or_else(|| Err(io::Error::other("making an image panicked")))
+            .map_err(unreadable)?;
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         tasks::start_blocking(move || read_pieces(&path, &vote, &sender));
         let answer = client.install(self.request(ReceiverStream::new(pieces))).await;
         let answer = answer.map_err(|status| {
             let told = told(&status);
-            tracing::warn!(member = self.name, reason = told, "a member that is far behind did not take the ledger's image; it is tried again");
+            tracing::warn!(
+                member = self.name,
+                reason = told,
+                "a member that is far behind did not take the ledger's image; it is tried again"
+            );
             Unreachable::from_string(told)
         })?;
         let vote = messages::vote(answer.into_inner().ballot).map_err(|error| NetworkError::from_string(error))?;
@@ -210,7 +224,9 @@ impl RaftNetworkV2<Types> for Link {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let mut answers = self.stream_append(Box::pin(tokio_stream::once(request)), option).await?;
+        let mut answers = self
+            .stream_append(Box::pin(tokio_stream::once(request)), option)
+            .await?;
         let answer = answers.next().await;
         let silent = || RPCError::from(NetworkError::from_string("the stream ended without an answer"));
         Ok(answer.unwrap_or_else(|| Err(silent()))?.into())

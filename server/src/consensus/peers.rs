@@ -7,7 +7,8 @@ use std::{io, path::PathBuf, pin::pin, sync::Arc};
 
 use engine::image;
 use openraft::{
-    ReadPolicy, alias::SnapshotOf,
+    ReadPolicy,
+    alias::SnapshotOf,
     async_runtime::watch::WatchReceiver as _,
     raft::{AppendEntriesRequest, StreamAppendError},
 };
@@ -22,10 +23,7 @@ use super::{
     types::{Proposals, Types, Vote, meta_of},
     wire as messages,
 };
-use crate::{
-    runtime::tasks,
-    transport::Claim,
-};
+use crate::{runtime::tasks, transport::Claim};
 
 /// Pieces of an image that wait to be written.
 const PIECES_MAX: usize = 2;
@@ -108,7 +106,11 @@ impl Peers {
         let pre = message.pre;
         let request = messages::vote_request(message)?;
         let raft = &self.member.raft;
-        let answer = if pre { raft.pre_vote(request).await } else { raft.vote(request).await };
+        let answer = if pre {
+            raft.pre_vote(request).await
+        } else {
+            raft.vote(request).await
+        };
         Ok(messages::vote_answer(&answer.map_err(failed)?))
     }
 
@@ -165,7 +167,10 @@ impl Peers {
         let Ok(_one) = self.installing.try_lock() else {
             return Err(Refused::NotTaken("another image is being taken".to_owned()));
         };
-        self.member.engine.admits().map_err(|full| Refused::NotTaken(full.to_string()))?;
+        self.member
+            .engine
+            .admits()
+            .map_err(|full| Refused::NotTaken(full.to_string()))?;
         let directory = self.member.network.directory.clone();
         let directory = directory.ok_or_else(|| Refused::NotTaken("there is no directory for images".to_owned()))?;
         let path = directory.join("image");
@@ -185,7 +190,11 @@ impl Peers {
             }
         }
         drop(sender);
-        let written = writing.await.ok().flatten().unwrap_or_else(|| Err(io::Error::other("writing panicked")));
+        let written = writing
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| Err(io::Error::other("writing panicked")));
         written.map_err(|error| Refused::NotTaken(format!("the image cannot be written: {error}")))?;
         let vote = vote.ok_or_else(|| messages::missing("vote"))?;
         Ok(wire::InstallResponse {
@@ -214,7 +223,7 @@ impl Peers {
     /// [`Refused`].
     pub async fn transfer_leader(&self, claim: &Claim, message: wire::TransferLeaderRequest) -> Result<(), Refused> {
         self.admit(claim)?;
-        let request = messages::transfer_request(message, self.member.id)?;
+        let request = messages::transfer_request(message)?;
         let taken = self.member.raft.handle_transfer_leader(request).await;
         let taken = taken.map_err(|error| Refused::Failed(error.to_string()))?;
         taken.map_err(|error| Refused::NotTaken(error.to_string()))
@@ -224,7 +233,11 @@ impl Peers {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn propose(&self, claim: &Claim, message: wire::ProposeRequest) -> Result<wire::ProposeResponse, Refused> {
+    pub async fn propose(
+        &self,
+        claim: &Claim,
+        message: wire::ProposeRequest,
+    ) -> Result<wire::ProposeResponse, Refused> {
         self.admit(claim)?;
         let proposals = Proposals(messages::proposed(&message.record)?);
         match self.member.decide_for_another(proposals).await {
@@ -273,5 +286,6 @@ fn write(path: PathBuf, mut pieces: mpsc::Receiver<bytes::Bytes>) -> io::Result<
         file.write_all(&piece)?;
     }
     file.sync_all()?;
-    path.parent().map_or(Ok(()), |directory| std::fs::File::open(directory)?.sync_all())
+    path.parent()
+        .map_or(Ok(()), |directory| std::fs::File::open(directory)?.sync_all())
 }

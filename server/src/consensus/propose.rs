@@ -146,7 +146,9 @@ impl Member {
             return Err(Undecided::Nothing("this node does not lead".to_owned()));
         }
         // Raft writes what it has taken, so what could not be written is refused before.
-        self.engine.admits().map_err(|full: CommitError| Undecided::Nothing(full.to_string()))?;
+        self.engine
+            .admits()
+            .map_err(|full: CommitError| Undecided::Nothing(full.to_string()))?;
         match within(DECIDED_WITHIN, self.raft.client_write(proposals)).await {
             Some(Ok(answer)) => Ok((answer.log_id.index, answer.data.0)),
             Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
@@ -169,6 +171,9 @@ fn unanswered(status: &Status) -> Tried {
         _ if causes.any(|cause| cause.is::<tonic::ConnectError>()) => {
             Tried::NotTaken("the leader cannot be reached".to_owned())
         }
-        _ => Tried::Failed(Undecided::Unknown(format!("the leader's answer was lost: {}", status.message()))),
+        _ => Tried::Failed(Undecided::Unknown(format!(
+            "the leader's answer was lost: {}",
+            status.message()
+        ))),
     }
 }

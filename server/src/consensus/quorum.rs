@@ -71,7 +71,9 @@ impl Member {
             return match acknowledged {
                 _ if voters == 1 => Ok(self.id),
                 Some(age) if age <= self.silence_max => Ok(self.id),
-                _ => Err(format!("this node leads {voters} voters but does not hear a majority of them")),
+                _ => Err(format!(
+                    "this node leads {voters} voters but does not hear a majority of them"
+                )),
             };
         }
         if config.nodes().all(|(id, _)| *id != self.id) {
@@ -80,7 +82,10 @@ impl Member {
         let Some(leader) = now.current_leader else {
             return Err(format!("none of {voters} voters leads"));
         };
-        match self.heard.missing(now.last_applied.map(|id| id.index), self.silence_max) {
+        match self
+            .heard
+            .missing(now.last_applied.map(|id| id.index), self.silence_max)
+        {
             Some(why) => Err(why),
             None => Ok(leader),
         }

@@ -166,7 +166,10 @@ mod tests {
         assert_eq!(added[&2].address, "h2:1");
         let learning = is(&[&[1]], &[1, 2, 3]);
         assert_eq!(step(&learning, &three, none), None, "2 has not caught up");
-        assert_eq!(step(&learning, &three, all), Some(Change::ReplaceAllVoters(ids(&[1, 2]))));
+        assert_eq!(
+            step(&learning, &three, all),
+            Some(Change::ReplaceAllVoters(ids(&[1, 2])))
+        );
         assert_eq!(step(&is(&[&[1, 2]], &[1, 2, 3]), &three, all), None, "as it should be");
         let joint = is(&[&[1], &[1, 2]], &[1, 2, 3]);
         assert_eq!(
@@ -176,7 +179,10 @@ mod tests {
         );
         let mut moved = three.to_vec();
         moved[1].address = "elsewhere:1".to_owned();
-        assert!(matches!(step(&is(&[&[1, 2]], &[1, 2, 3]), &moved, all), Some(Change::SetNodes(_))));
+        assert!(matches!(
+            step(&is(&[&[1, 2]], &[1, 2, 3]), &moved, all),
+            Some(Change::SetNodes(_))
+        ));
     }
 
     #[test]
@@ -185,7 +191,10 @@ mod tests {
         let successor = [wanted(2, Role::Voter)];
         let before = is(&[&[1]], &[1, 2]);
         assert_eq!(step(&before, &successor, |_| false), None);
-        assert_eq!(step(&before, &successor, |_| true), Some(Change::ReplaceAllVoters(ids(&[2]))));
+        assert_eq!(
+            step(&before, &successor, |_| true),
+            Some(Change::ReplaceAllVoters(ids(&[2])))
+        );
         assert_eq!(
             step(&is(&[&[2]], &[1, 2]), &successor, |_| true),
             Some(Change::RemoveNodes(ids(&[1])))

@@ -29,7 +29,11 @@ pub(super) fn ballot(vote: &Vote) -> wire::Ballot {
 
 pub(super) fn vote(ballot: Option<wire::Ballot>) -> Result<Vote, Unreadable> {
     let wire::Ballot { term, node, committed } = ballot.ok_or_else(|| missing("vote"))?;
-    Ok(types::vote(engine::keyspace::raft_state::Vote { term, node, committed }))
+    Ok(types::vote(engine::keyspace::raft_state::Vote {
+        term,
+        node,
+        committed,
+    }))
 }
 
 fn place(id: &LogId) -> wire::LogId {
@@ -129,16 +133,15 @@ pub(super) fn transfer(request: &TransferLeaderRequest<Types>) -> wire::Transfer
     wire::TransferLeaderRequest {
         ballot: Some(ballot(request.from_leader())),
         last: request.last_log_id().map(place),
+        to: *request.to_node_id(),
     }
 }
 
-/// `to` is the node that was called.
 pub(super) fn transfer_request(
     message: wire::TransferLeaderRequest,
-    to: u64,
 ) -> Result<TransferLeaderRequest<Types>, Unreadable> {
     let last = message.last.map(log_id);
-    Ok(TransferLeaderRequest::new(vote(message.ballot)?, to, last))
+    Ok(TransferLeaderRequest::new(vote(message.ballot)?, message.to, last))
 }
 
 /// Proposals travel as an entry that has no place yet.
@@ -151,7 +154,10 @@ pub(super) fn proposals(proposals: &Proposals) -> Vec<u8> {
 }
 
 pub(super) fn proposed(record: &[u8]) -> Result<std::sync::Arc<[Proposal]>, Unreadable> {
-    match raft_log::decode(record).map_err(|error| Unreadable(error.to_string()))?.payload {
+    match raft_log::decode(record)
+        .map_err(|error| Unreadable(error.to_string()))?
+        .payload
+    {
         Payload::Proposals(proposals) => Ok(proposals),
         Payload::Blank | Payload::Membership(_) => Err(missing("commands")),
     }

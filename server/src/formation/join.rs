@@ -28,7 +28,9 @@ pub enum Error {
     )]
     OfAnother,
     /// It had begun to join.
-    #[error("this node has begun to join a cluster and needs the join token to go on: give it again, or remove the data directory to begin anew")]
+    #[error(
+        "this node has begun to join a cluster and needs the join token to go on: give it again, or remove the data directory to begin anew"
+    )]
     HalfJoined,
     /// Nobody could find it.
     #[error("other members must be able to reach this node: say where with --advertise-address HOST:PORT")]
@@ -91,7 +93,12 @@ pub(super) async fn join(token: &Token, incarnation: u64, newcomer: &Newcomer<'_
             match error.code() {
                 Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
                     if told != last {
-                        tracing::warn!(seed = name, at, reason = told, "a seed of the join token did not answer; trying on");
+                        tracing::warn!(
+                            seed = name,
+                            at,
+                            reason = told,
+                            "a seed of the join token did not answer; trying on"
+                        );
                     }
                     last = format!("{name} ({at}): {told}");
                 }

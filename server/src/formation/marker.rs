@@ -54,7 +54,10 @@ impl Marker {
             fs::rename(&aside, &path)?;
             File::open(&self.directory)?.sync_all()
         };
-        kept().map_err(|source| Error::Marker { path: path.clone(), source })
+        kept().map_err(|source| Error::Marker {
+            path: path.clone(),
+            source,
+        })
     }
 
     /// Removes it: the node has heard of its cluster. That it comes back after a power cut does no harm.

@@ -54,7 +54,11 @@ pub async fn settle(
     let kept = marker.read()?;
     match (environment.identity().map_err(Error::Engine)?, token) {
         (Some((cluster, _)), Some(token)) if cluster != token.cluster => Err(Error::OfAnother),
-        (Some(_), _) => Ok(if kept.is_some() { Founding::Joins } else { Founding::Alone }),
+        (Some(_), _) => Ok(if kept.is_some() {
+            Founding::Joins
+        } else {
+            Founding::Alone
+        }),
         (None, None) if kept.is_some() => Err(Error::HalfJoined),
         (None, None) => Ok(Founding::Alone),
         (None, Some(token)) => {

@@ -67,7 +67,10 @@ impl fmt::Display for Token {
 impl fmt::Debug for Token {
     /// Never the secret.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Token").field("seeds", &self.seeds).finish_non_exhaustive()
+        formatter
+            .debug_struct("Token")
+            .field("seeds", &self.seeds)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +92,11 @@ impl FromStr for Token {
             cluster: message.cluster.try_into().map_err(|_| Unreadable)?,
             authority,
             secret: message.secret.try_into().map_err(|_| Unreadable)?,
-            seeds: message.seeds.into_iter().map(|seed| (seed.name, seed.address)).collect(),
+            seeds: message
+                .seeds
+                .into_iter()
+                .map(|seed| (seed.name, seed.address))
+                .collect(),
             expires: Timestamp(message.expires_us),
         })
     }
@@ -109,9 +116,16 @@ mod tests {
             expires: Timestamp(1_800_000_000_000_000),
         };
         let text = token.to_string();
-        assert!(text.starts_with("ctm1.") && !text.contains(char::is_whitespace), "{text}");
+        assert!(
+            text.starts_with("ctm1.") && !text.contains(char::is_whitespace),
+            "{text}"
+        );
         assert_eq!(text.parse(), Ok(token.clone()));
-        assert_eq!(format!(" {text}\n").parse(), Ok(token.clone()), "as it comes out of a file");
+        assert_eq!(
+            format!(" {text}\n").parse(),
+            Ok(token.clone()),
+            "as it comes out of a file"
+        );
         assert!(!format!("{token:?}").contains('3'), "{token:?}");
         for bad in ["", "ctm1.", "x", &text[..text.len() - 4], &text.replace("ctm1", "ctm2")] {
             assert_eq!(bad.parse::<Token>(), Err(Unreadable), "{bad}");

@@ -54,7 +54,9 @@ impl Node {
         let company = store.settle(settings, credentials.as_ref(), grpc_address).await?;
         let (directory, name, engine, snapshots) = {
             let clock = Arc::clone(&clock);
-            tasks::blocking(move || store.engine(clock)).await.ok_or_else(panicked)??
+            tasks::blocking(move || store.engine(clock))
+                .await
+                .ok_or_else(panicked)??
         };
         health.pass(CHECK_ENGINE);
         let order = sequencer_settings(settings, directory.path());
@@ -76,7 +78,10 @@ impl Node {
             health,
             metrics,
         };
-        let secure = credentials.as_ref().is_some_and(|credentials| credentials.authority().is_some());
+        let reach = grpc::Reach {
+            address: advertised(settings, grpc_address),
+            authority: credentials.as_ref().and_then(|credentials| credentials.authority()),
+        };
         if rows.sequencer.quorum().borrow().is_none() {
             rows.contribution.enforce_limits().await.map_err(StartError::Limits)?;
         }
@@ -84,7 +89,7 @@ impl Node {
         let (background_stopper, background_stop) = tasks::stop();
         let search = rows.follow_pool(background_stop.clone())?;
         let (faces_stopper, faces_stop) = tasks::stop();
-        let (faces, grpc_health) = rows.serve(sockets, about, (settings, secure), &faces_stop);
+        let (faces, grpc_health) = rows.serve(sockets, about, (settings, reach), &faces_stop);
         rows.health.pass(CHECK_SERVING);
         grpc::set_ready(&grpc_health, rows.health.ready().passes()).await;
         let mut background = rows.watch(grpc_health, &background_stop);
@@ -168,13 +173,13 @@ impl Rows {
         &self,
         sockets: Sockets,
         about: grpc::admin::About,
-        (settings, secure): (&config::Settings, bool),
+        (settings, reach): (&config::Settings, grpc::Reach),
         stop: &Stop,
     ) -> (Vec<Task<()>>, HealthReporter) {
         let components = grpc::Components {
             engine: self.engine.clone(),
             sequencer: self.sequencer.clone(),
-            secure,
+            reach,
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             settings: grpc_settings(settings),
@@ -243,7 +248,12 @@ impl Rows {
                 health.clone(),
                 stop.clone(),
             )),
-            tasks::spawn(watch::over_quorum(sequencer.clone(), health.clone(), contribution.clone(), stop.clone())),
+            tasks::spawn(watch::over_quorum(
+                sequencer.clone(),
+                health.clone(),
+                contribution.clone(),
+                stop.clone(),
+            )),
             tasks::spawn(watch::over_disk(engine.clone(), health.clone(), stop.clone())),
             tasks::spawn(watch::over_clock(
                 engine.clone(),

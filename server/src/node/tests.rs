@@ -1,5 +1,6 @@
 #![allow(clippy::disallowed_methods)] // a test makes its own callers and waits for them
 
+mod cluster;
 mod expiry;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -14,7 +14,6 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use sha2::{Digest as _, Sha256};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
@@ -22,6 +21,7 @@ use rustls::{
     server::WebPkiClientVerifier,
     version::TLS13,
 };
+use sha2::{Digest as _, Sha256};
 
 /// The files, PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,7 +212,9 @@ fn configure(files: &Files, read: Read) -> Result<Configured, TlsError> {
     let authority = match (&files.ca, &read.ca) {
         (Some(path), Some(bytes)) => {
             let certificates = certificates(path, bytes)?;
-            let sum = certificates.iter().fold(Sha256::new(), |sum, certificate| sum.chain_update(certificate));
+            let sum = certificates
+                .iter()
+                .fold(Sha256::new(), |sum, certificate| sum.chain_update(certificate));
             Some(sum.finalize().into())
         }
         _ => None,

@@ -59,9 +59,16 @@ impl Claim {
     ///
     /// # Errors
     /// [`NotHim`].
-    pub fn verify(metadata: &MetadataMap, peer: Option<&Peer>, cluster: [u8; 16], secure: bool) -> Result<Claim, NotHim> {
+    pub fn verify(
+        metadata: &MetadataMap,
+        peer: Option<&Peer>,
+        cluster: [u8; 16],
+        secure: bool,
+    ) -> Result<Claim, NotHim> {
         let bytes = metadata.get_bin(CLAIM).and_then(|value| value.to_bytes().ok());
-        let claim = bytes.and_then(|bytes| wire::Claim::decode(bytes).ok()).ok_or(NotHim::Silent)?;
+        let claim = bytes
+            .and_then(|bytes| wire::Claim::decode(bytes).ok())
+            .ok_or(NotHim::Silent)?;
         if claim.cluster != cluster {
             return Err(NotHim::Foreign);
         }
@@ -69,7 +76,9 @@ impl Claim {
             let certificate = peer.and_then(|peer| peer.certificate.as_deref());
             let shown = certificate.and_then(|certificate| EndEntityCert::try_from(certificate).ok());
             let name = ServerName::try_from(claim.name.as_str()).ok();
-            let borne = shown.zip(name).is_some_and(|(shown, name)| shown.verify_is_valid_for_subject_name(&name).is_ok());
+            let borne = shown
+                .zip(name)
+                .is_some_and(|(shown, name)| shown.verify_is_valid_for_subject_name(&name).is_ok());
             if !borne {
                 return Err(NotHim::Name(claim.name));
             }

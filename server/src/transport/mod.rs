@@ -18,8 +18,8 @@ pub use claim::{CLAIM, Claim, NotHim};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use stream::Connected;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
@@ -88,13 +88,18 @@ impl Transport {
 
     /// Forgets connections to nodes that `is_known` does not know any more.
     pub fn retain(&self, is_known: impl Fn(&str, &str) -> bool) {
-        self.0.channels.lock().retain(|(address, name), _| is_known(address, name));
+        self.0
+            .channels
+            .lock()
+            .retain(|(address, name), _| is_known(address, name));
     }
 }
 
 async fn connect(shared: Arc<Shared>, uri: Uri, name: String) -> io::Result<TokioIo<Connected>> {
     let connected = within(CONNECT_MAX, dial(&shared, &uri, &name)).await;
-    Ok(TokioIo::new(connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?))
+    Ok(TokioIo::new(
+        connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?,
+    ))
 }
 
 async fn dial(shared: &Shared, uri: &Uri, name: &str) -> io::Result<Connected> {
@@ -107,7 +112,9 @@ async fn dial(shared: &Shared, uri: &Uri, name: &str) -> io::Result<Connected> {
         return Ok(Connected::Plain(stream));
     };
     let bears = ServerName::try_from(name.to_owned()).map_err(|_| {
-        io::Error::other(format!("`{name}` cannot stand in a certificate: a node's name must be one for DNS"))
+        io::Error::other(format!(
+            "`{name}` cannot stand in a certificate: a node's name must be one for DNS"
+        ))
     })?;
     let stream = TlsConnector::from(tls).connect(bears, stream).await?;
     Ok(Connected::Tls(Box::new(stream)))

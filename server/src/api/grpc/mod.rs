@@ -14,6 +14,7 @@
 //! | `continuum.v1.Concepts` | Put, Get, GetMany, Delete, Batch, Write, List, Scan, Watch |
 //! | `continuum.v1.Namespaces` | Create, Get, List, SetPolicy |
 //! | `continuum.v1.Admin` | running the node: see `admin` |
+//! | `continuum.v1.Cluster` | who belongs to it: see `cluster` |
 //! | `continuum.v1.Peers` | raft between members: see `peers` |
 //! | `grpc.health.v1.Health` | the node's readiness, for `""` and each service |
 //! | `grpc.reflection.v1` and `v1alpha` | all of the above, described |
@@ -24,6 +25,7 @@
 
 pub mod admin;
 mod bulk;
+mod cluster;
 mod concepts;
 mod count;
 mod deadline;
@@ -49,8 +51,8 @@ use std::{sync::Arc, time::Duration};
 use count::Counts;
 use engine::{Engine, clock::Clock};
 use proto::v1::{
-    admin_server::AdminServer, concepts_server::ConceptsServer, namespaces_server::NamespacesServer,
-    peers_server::PeersServer,
+    admin_server::AdminServer, cluster_server::ClusterServer, concepts_server::ConceptsServer,
+    namespaces_server::NamespacesServer, peers_server::PeersServer,
 };
 pub use services::Services;
 use tonic::service::Routes;
@@ -107,8 +109,8 @@ pub struct Components {
     pub engine: Engine,
     /// Namespaces are created through it.
     pub sequencer: Sequencer,
-    /// Whether callers show certificates of the cluster's authority; without, they are believed.
-    pub secure: bool,
+    /// What a join token says of this node.
+    pub reach: Reach,
     /// Decides which values have expired at a read.
     pub clock: Arc<dyn Clock>,
     /// Calls are counted and timed in it.
@@ -117,6 +119,15 @@ pub struct Components {
     pub settings: Settings,
     /// Streams end by themselves once it is given.
     pub stop: Stop,
+}
+
+/// How other nodes reach this one, and tell it from an impostor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// `HOST:PORT`, if it can be told.
+    pub address: Option<String>,
+    /// SHA-256 over the certificates of the cluster's authority; without one, callers are believed to be who they say.
+    pub authority: Option<[u8; 32]>,
 }
 
 impl Components {
@@ -142,6 +153,7 @@ pub fn routes(components: Components, operations: admin::Operations) -> Face {
     let concepts = concepts::Service::new(components.clone());
     let namespaces = namespaces::Service::new(components.clone());
     let peers = peers::Service::new(components.clone());
+    let cluster = cluster::Service::new(components.clone());
     let admin = admin::Service::new(components, operations);
     let describe = || {
         let builder = tonic_reflection::server::Builder::configure();
@@ -154,6 +166,7 @@ pub fn routes(components: Components, operations: admin::Operations) -> Face {
         .add_service(describe().build_v1().expect(compiled))
         .add_service(describe().build_v1alpha().expect(compiled))
         .add_service(NamespacesServer::new(namespaces).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(ClusterServer::new(cluster).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(
             PeersServer::new(peers)
                 .max_decoding_message_size(PEER_BYTES_MAX)
@@ -178,6 +191,7 @@ pub async fn set_ready(health: &HealthReporter, ready: bool) {
         proto::v1::concepts_server::SERVICE_NAME,
         proto::v1::namespaces_server::SERVICE_NAME,
         proto::v1::admin_server::SERVICE_NAME,
+        proto::v1::cluster_server::SERVICE_NAME,
     ] {
         health.set_service_status(service, status).await;
     }

@@ -35,7 +35,12 @@ impl Service {
     /// Who calls.
     fn claim<T>(&self, request: &Request<T>) -> Result<Claim, Status> {
         let peer = request.extensions().get::<Peer>();
-        let claim = Claim::verify(request.metadata(), peer, self.peers.cluster(), self.components.secure);
+        let claim = Claim::verify(
+            request.metadata(),
+            peer,
+            self.peers.cluster(),
+            self.components.reach.authority.is_some(),
+        );
         claim.map_err(|error| {
             let reason = match error {
                 NotHim::Silent => "PEER_UNKNOWN",

@@ -71,13 +71,13 @@ impl Default for Settings {
 
 /// Puts commands in order and decides them; clones share it.
 #[derive(Clone)]
-pub struct Sequencer(Arc<Shared>);
+pub struct Sequencer(pub(super) Arc<Shared>);
 
-struct Shared {
+pub(super) struct Shared {
     engine: Engine,
     cluster: String,
     clock: Arc<dyn Clock>,
-    member: Member,
+    pub(super) member: Member,
     queue: mpsc::UnboundedSender<Message>,
     /// Bounds the queue by weight; first come, first served.
     room: Arc<Semaphore>,
@@ -149,7 +149,7 @@ impl Sequencer {
                     };
                     let _starter_left = sender.send(Ok(member.clone()));
                     let decider = Decider {
-                        cluster: hex(&engine.cluster()),
+                        cluster: engine::backup::hex(&engine.cluster()),
                         engine,
                         member,
                         stop,
@@ -168,7 +168,7 @@ impl Sequencer {
             .unwrap_or(u32::MAX >> 4)
             .max(1);
         Ok(Sequencer(Arc::new(Shared {
-            cluster: hex(&engine.cluster()),
+            cluster: engine::backup::hex(&engine.cluster()),
             engine,
             clock,
             member,
@@ -297,10 +297,6 @@ fn unwritten(engine: &Engine, cluster: &str, proposal: Proposal, full: CommitErr
         Ok(decision) if overlay.is_empty() => Ok(decision),
         Ok(_) | Err(_) => Err(full),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One more in a gauge, until dropped.

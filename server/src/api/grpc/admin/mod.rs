@@ -103,7 +103,7 @@ impl Service {
 }
 
 /// A time as messages have it.
-fn time_of(at: Timestamp) -> prost_types::Timestamp {
+pub(super) fn time_of(at: Timestamp) -> prost_types::Timestamp {
     // 2^64 microseconds are less than 2^63 seconds, and a remainder of a million fits as nanoseconds.
     prost_types::Timestamp {
         seconds: i64::try_from(at.0 / 1_000_000).unwrap_or(i64::MAX),

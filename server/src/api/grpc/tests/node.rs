@@ -29,7 +29,7 @@ use tonic_health::server::HealthReporter;
 use tonic_types::StatusExt;
 
 use super::super::{
-    Components, Face, Settings,
+    Components, Face, Reach, Settings,
     admin::{About, Operations},
     routes,
 };
@@ -125,6 +125,7 @@ impl Node {
         let components = Components {
             engine: engine.clone(),
             sequencer: sequencer.clone(),
+            reach: Reach::default(),
             clock: time,
             metrics: metrics.clone(),
             settings: settings.clone(),
