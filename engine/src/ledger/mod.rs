@@ -8,6 +8,8 @@
 //!                       5. audit record, sealed to the one before
 //!                       6. outcome kept under its idempotency key
 //!
+//!  a transaction takes a shorter way: its own names ─► compares ─► rows, one revision ─► its outcome kept under its name
+//!
 //!  Overlay = View + what earlier proposals of the same batch wrote ──into_batch──► one commit::Batch
 //! ```
 //!
@@ -20,7 +22,7 @@
 //! - Scores are whole numbers; 0.1 is compared as `10 · contributed ≥ consumed`, so that exactly 0.1 passes.
 //! - The cost of a command depends on the command, not on how much the pool or the ledger holds.
 //!
-//! Reads the families `ledger`, `pool`, `requests`, `registry` and `audit` and no others. Refuses to know clocks, chance,
+//! Reads the families `ledger`, `pool`, `requests`, `registry`, `audit` and `consensus` and no others. Refuses to know clocks, chance,
 //! HTTP, the text of concepts, and who puts proposals in order.
 
 mod account;
@@ -31,6 +33,8 @@ mod idempotency;
 mod namespaces;
 mod overlay;
 mod read;
+pub mod rows;
+mod transact;
 mod window;
 
 #[cfg(test)]
@@ -50,6 +54,7 @@ pub use crate::keyspace::{
     ledger::Event,
     pool::ATTRIBUTIONS_MAX,
     registry::{Limits, NamespacePolicy, Replication},
+    requests::transactions::{Failed, Got, Performed, Transacted},
 };
 pub use account::{Standing, Tier};
 pub use apply::apply;
@@ -59,6 +64,7 @@ pub use read::{
     Attribution, PoolEntry, PoolStats, attribution, contribution_events, limited, limits, namespace, namespaces,
     pool_entries, pool_stats, standing, time,
 };
+pub use transact::{Action, Compare, Holds, TRANSACTION_PARTS_MAX, TRANSACTION_READ_BYTES_MAX, Transaction};
 
 /// Consumed requests below which the gate stands open to everybody.
 pub const GRACE_REQUESTS: u64 = 10;
@@ -196,6 +202,8 @@ pub enum Command {
         /// From now on.
         strategy: Strategy,
     },
+    /// Compares and changes keys of a namespace with `replication = consensus`.
+    Transact(Transaction),
 }
 
 /// An anonymised concept and its identity.
@@ -331,6 +339,8 @@ pub enum Outcome {
     NamespaceCreated(Namespace),
     /// Nothing was done, charged or credited.
     Refused(Refusal),
+    /// Of [`Command::Transact`].
+    Transacted(Transacted),
 }
 
 /// Why nothing was done.

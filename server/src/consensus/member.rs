@@ -91,7 +91,7 @@ impl Settings {
 /// A running member; clones share it.
 #[derive(Clone)]
 pub(super) struct Member {
-    raft: Raft<Types, Machine>,
+    pub(super) raft: Raft<Types, Machine>,
     numbers: Arc<Numbers>,
 }
 

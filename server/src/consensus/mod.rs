@@ -10,6 +10,8 @@
 //!              ▼
 //!           machine  one Overlay: apply, apply, apply … in order ─► Engine::commit, buffered, `Applied` in the same batch
 //!              └─► every caller gets its decision
+//!
+//!  reads    what was acknowledged before the call is applied here: a majority is asked, once for all who read at once
 //! ```
 //!
 //! Invariants:
@@ -25,11 +27,13 @@ mod log;
 mod machine;
 mod member;
 mod network;
+mod reads;
 mod sequencer;
 mod snapshot;
 mod types;
 
 pub use member::Settings as RaftSettings;
+pub use reads::Reads;
 pub use sequencer::{Sequencer, Settings};
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //!
 //! | service | what |
 //! |---|---|
-//! | `continuum.v1.Concepts` | Put, Get, GetMany, Delete, Batch, Write, List, Scan, Watch |
+//! | `continuum.v1.Concepts` | Put, Get, GetMany, Delete, Batch, Write, Transact, List, Scan, Watch |
 //! | `continuum.v1.Namespaces` | Create, Get, List, SetPolicy |
 //! | `continuum.v1.Admin` | running the node: see `admin` |
 //! | `grpc.health.v1.Health` | the node's readiness, for `""` and each service |
@@ -24,6 +24,7 @@
 pub mod admin;
 mod bulk;
 mod concepts;
+mod consensus;
 mod count;
 mod deadline;
 mod directory;
