@@ -314,7 +314,8 @@ fn names_are_forgotten_by_age_and_by_number() {
     }
     assert_eq!(world.names(), 2 * 50 + 1);
     world.now += 25 * HOUR;
-    for number in 0..60 {
+    // The other way round: a name is used again before its older use is forgotten.
+    for number in (0..60).rev() {
         world.named(name(&number.to_string(), 0), plain(vec![put("a", &number.to_string())]));
     }
     assert_eq!(
