@@ -133,7 +133,12 @@ async fn call(mut client: ConceptsClient<Channel>, key: String, writes: bool, du
         };
         client.put(put).await.expect("a put");
     } else {
-        client.get(GetRequest { namespace, key }).await.expect("a get");
+        let get = GetRequest {
+            namespace,
+            key,
+            ..GetRequest::default()
+        };
+        client.get(get).await.expect("a get");
     }
     due.elapsed().as_secs_f64() * 1e3
 }

@@ -208,11 +208,12 @@ impl Client for ConceptsClient<Channel> {
             }
             Call::Read => {
                 let key = keys.remove(0);
-                let read = self
-                    .get(GetRequest { namespace, key })
-                    .await
-                    .expect("a get")
-                    .into_inner();
+                let request = GetRequest {
+                    namespace,
+                    key,
+                    ..GetRequest::default()
+                };
+                let read = self.get(request).await.expect("a get").into_inner();
                 assert!(holds_value(read.concept.as_ref()));
             }
             Call::ReadMany | Call::ReadManyWhole => {
@@ -220,6 +221,7 @@ impl Client for ConceptsClient<Channel> {
                     namespace,
                     keys,
                     omit_contexts: call == Call::ReadMany,
+                    ..GetManyRequest::default()
                 };
                 let read = self
                     .get_many(request)

@@ -141,8 +141,11 @@ fn plan(files: &dyn Files, range: Option<&Range>) -> Result<Vec<Piece>, Error> {
                 Some(to) => Some(concepts::key(*namespace, to)),
                 None => end_of_prefix(&concepts::key(*namespace, b"")),
             };
-            let tables = files.tables(Family::Concepts)?;
-            cut(Family::Concepts, &tables, Some((&first, end.as_deref())), &mut pieces);
+            // Both begin their keys with the namespace, and its keys lie in one of them.
+            for family in [Family::Concepts, Family::Consensus] {
+                let tables = files.tables(family)?;
+                cut(family, &tables, Some((&first, end.as_deref())), &mut pieces);
+            }
         }
     }
     Ok(pieces)

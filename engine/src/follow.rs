@@ -68,12 +68,12 @@ impl Follower {
         self.next_where(|_| true)
     }
 
-    /// The next batch, of which only what it changed in `family` is kept; it may be nothing.
+    /// The next batch, of which only what it changed in `families` is kept; it may be nothing.
     ///
     /// # Errors
     /// As [`Follower::next`].
-    pub fn next_in(&mut self, family: Family) -> Result<Option<Followed>, FollowError> {
-        self.next_where(|change| change.family == family)
+    pub fn next_in(&mut self, families: &[Family]) -> Result<Option<Followed>, FollowError> {
+        self.next_where(|change| families.contains(&change.family))
     }
 
     fn next_where(&mut self, wanted: impl Fn(&Change<'_>) -> bool) -> Result<Option<Followed>, FollowError> {

@@ -1,8 +1,8 @@
 //! The gRPC clients of a node, and the few calls that several tests make.
 
 use proto::v1::{
-    CreateNamespaceRequest, DeleteRequest, GetRequest, ListRequest, PutRequest, concepts_client::ConceptsClient,
-    namespaces_client::NamespacesClient, put_request::Write,
+    CreateNamespaceRequest, DeleteRequest, GetRequest, ListRequest, PutRequest, Replication,
+    concepts_client::ConceptsClient, namespaces_client::NamespacesClient, put_request::Write,
 };
 use tonic::{Status, transport::Channel};
 
@@ -33,9 +33,22 @@ impl Namespace {
     /// # Panics
     /// When the node refuses.
     pub async fn create(node: &Node, name: &str) -> Namespace {
+        Namespace::with(node, name, Replication::Mesh).await
+    }
+
+    /// Creates the namespace, replicated by consensus.
+    ///
+    /// # Panics
+    /// When the node refuses.
+    pub async fn create_consensus(node: &Node, name: &str) -> Namespace {
+        Namespace::with(node, name, Replication::Consensus).await
+    }
+
+    async fn with(node: &Node, name: &str, replication: Replication) -> Namespace {
         let channel = channel(node).await;
         let request = CreateNamespaceRequest {
             name: name.to_owned(),
+            replication: replication.into(),
             ..CreateNamespaceRequest::default()
         };
         NamespacesClient::new(channel.clone())
@@ -82,6 +95,7 @@ impl Namespace {
         let request = GetRequest {
             namespace: self.name.clone(),
             key: key.to_owned(),
+            ..GetRequest::default()
         };
         match self.client.get(request).await {
             Ok(answer) => Ok(answer.into_inner().concept.and_then(register)),

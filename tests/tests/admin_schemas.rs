@@ -147,6 +147,28 @@ fn concepts(admin: &Admin, printed: &mut Printed) {
     assert!(bare.iter().all(|line| line.get("context").is_none()));
     printed.one(admin, "delete", &["delete", "notes", "tags", "--dry-run"]);
     printed.one(admin, "delete", &["delete", "notes", "tags", "--yes"]);
+
+    let words = ["namespaces", "create", "locks", "--replication", "consensus"];
+    let created = printed.one(admin, "namespaces-create", &words);
+    assert_eq!(created["replication"], "consensus");
+    printed.one(admin, "namespaces-list", &["namespaces", "list"]);
+    printed.one(admin, "put", &["put", "locks", "a", "1", "--if-absent"]);
+    let held = printed.one(admin, "get", &["get", "locks", "a"]);
+    assert_eq!((&held["revision"], &held["version"]), (&json!(1), &json!(1)));
+    printed.one(
+        admin,
+        "put",
+        &[
+            "put",
+            "locks",
+            "a",
+            "2",
+            "--if-context",
+            held["context"].as_str().unwrap(),
+        ],
+    );
+    printed.lines(admin, "scan", &["scan", "locks"]);
+    printed.one(admin, "delete", &["delete", "locks", "a", "--yes"]);
 }
 
 /// Every event.

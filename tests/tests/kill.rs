@@ -22,15 +22,16 @@ const WRITERS: usize = 3;
 const GIVEN: u64 = 4;
 /// Within the limit of contributions per hour, for each round has members of its own.
 const CONTRIBUTIONS_MAX: u64 = 100;
-const NAMESPACE: &str = "kept";
+/// One of each road.
+const NAMESPACES: [&str; 2] = ["kept", "agreed"];
 
 /// What the node has promised.
 #[derive(Debug, Default)]
 struct Promised {
     /// Member → concepts acknowledged, and whether one more contribution may or may not have counted.
     given: BTreeMap<String, (u64, bool)>,
-    /// Key → what may be found there: what was acknowledged or seen last, and what was sent after it.
-    written: BTreeMap<String, BTreeSet<Option<String>>>,
+    /// Namespace, key → what may be found there: what was acknowledged or seen last, and what was sent after it.
+    written: BTreeMap<(&'static str, String), BTreeSet<Option<String>>>,
 }
 
 /// Contributes until the node goes away.
@@ -51,16 +52,23 @@ async fn contribute(mut member: Member, promised: Arc<Mutex<Promised>>) {
 }
 
 /// Writes the keys of one writer over and over until the node goes away.
-async fn write(mut namespace: Namespace, writer: usize, round: usize, promised: Arc<Mutex<Promised>>) {
+async fn write(
+    mut namespace: Namespace,
+    name: &'static str,
+    writer: usize,
+    round: usize,
+    promised: Arc<Mutex<Promised>>,
+) {
     for count in 0.. {
         let key = format!("writer {writer} key {}", count % 10);
+        let place = (name, key.clone());
         let value = format!("{{\"round\":{round},\"count\":{count}}}");
         let nothing_yet = || BTreeSet::from([None]);
         promised
             .lock()
             .unwrap()
             .written
-            .entry(key.clone())
+            .entry(place.clone())
             .or_insert_with(nothing_yet)
             .insert(Some(value.clone()));
         if namespace.put(&key, &value).await.is_err() {
@@ -70,7 +78,7 @@ async fn write(mut namespace: Namespace, writer: usize, round: usize, promised: 
             .lock()
             .unwrap()
             .written
-            .insert(key, BTreeSet::from([Some(value)]));
+            .insert(place, BTreeSet::from([Some(value)]));
     }
 }
 
@@ -120,18 +128,16 @@ async fn check(node: &Node, of: &str, promised: &Mutex<Promised>) {
     let credited: u64 = promised.lock().unwrap().given.values().map(|(score, _)| score).sum();
     let total = federation::total_concepts(&mut node.client()).await;
     assert_eq!(credited, total, "each concept of the pool is credited once");
-    let found: BTreeMap<String, String> = Namespace::open(node, NAMESPACE)
-        .await
-        .list()
-        .await
-        .unwrap()
-        .into_iter()
-        .collect();
+    let mut found = BTreeMap::new();
+    for name in NAMESPACES {
+        let keys = Namespace::open(node, name).await.list().await.unwrap().into_iter();
+        found.extend(keys.map(|(key, value)| ((name, key), value)));
+    }
     for (key, possible) in &mut promised.lock().unwrap().written {
         let value = found.get(key).cloned();
         assert!(
             possible.contains(&value),
-            "{key} holds {value:?}, possible is one of {possible:?}"
+            "{key:?} holds {value:?}, possible is one of {possible:?}"
         );
         *possible = BTreeSet::from([value]);
     }
@@ -141,7 +147,8 @@ async fn check(node: &Node, of: &str, promised: &Mutex<Promised>) {
 async fn nothing_acknowledged_is_lost_by_kill_9() {
     let rounds = if long() { 1000 } else { 50 };
     let mut node = Node::start().await;
-    drop(Namespace::create(&node, NAMESPACE).await);
+    drop(Namespace::create(&node, NAMESPACES[0]).await);
+    drop(Namespace::create_consensus(&node, NAMESPACES[1]).await);
     let promised: Arc<Mutex<Promised>> = Arc::default();
     let started = Instant::now();
     for round in 0..rounds {
@@ -150,9 +157,9 @@ async fn nothing_acknowledged_is_lost_by_kill_9() {
             let member = Member::new(&node, format!("round-{round:04}-member-{contributor}"));
             load.spawn(contribute(member, Arc::clone(&promised)));
         }
-        for writer in 0..WRITERS {
-            let namespace = Namespace::open(&node, NAMESPACE).await;
-            load.spawn(write(namespace, writer, round, Arc::clone(&promised)));
+        for (writer, name) in (0..WRITERS).flat_map(|writer| NAMESPACES.map(|name| (writer, name))) {
+            let namespace = Namespace::open(&node, name).await;
+            load.spawn(write(namespace, name, writer, round, Arc::clone(&promised)));
         }
         let run_for = Duration::from_millis(rand::rng().random_range(1..200));
         tokio::time::sleep(run_for).await;
@@ -170,6 +177,19 @@ async fn nothing_acknowledged_is_lost_by_kill_9() {
         .values()
         .map(|(acknowledged, _)| acknowledged)
         .sum();
+    let kept = |name| {
+        promised
+            .lock()
+            .unwrap()
+            .written
+            .keys()
+            .filter(|(of, _)| *of == name)
+            .count()
+    };
+    assert!(
+        NAMESPACES.map(kept).into_iter().all(|keys| keys > WRITERS),
+        "hardly anything was written"
+    );
     assert!(
         given > rounds as u64,
         "the load was too light to say anything: {given} concepts"

@@ -5,6 +5,7 @@
 //!  concepts        namespace (u32 BE) ‖ key                CRDT state, actors interned             concepts
 //!  concept_index   hash64(ns ‖ key) (u64 BE) ‖ ns ‖ key    ∅, written once per key                 concept_index
 //!  dots            actor (u32 BE) ‖ counter (u64 BE)       namespace (u32 BE) ‖ key                dots
+//!  consensus       namespace (u32 BE) ‖ key                revisions, version, time, JSON          consensus
 //!  pool            … content hash → who gave it first; dot counter                                 pool
 //!  ledger          … account → balances, tier, rings                                               ledger
 //!  requests        … caller ‖ idempotency key → outcome                                            requests
@@ -23,6 +24,7 @@ pub mod audit;
 pub mod codec;
 pub mod concept_index;
 pub mod concepts;
+pub mod consensus;
 pub mod dots;
 pub mod ledger;
 pub mod meta;

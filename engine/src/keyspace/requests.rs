@@ -6,9 +6,12 @@
 //!  0x03 ‖ caller length (u16 BE) ‖ caller ‖ number (u64 BE)      Turn       order of one caller's
 //!  0x04 ‖ caller                                                 Caller     how many one caller has
 //!  0x05                                                          Head       how many there are
+//!  0x06 to 0x08                                                  …          of transactions: see [`transactions`]
 //! ```
 //!
 //! Every removal is a few point reads and deletes, wherever it comes from: age, the bound of a caller or the bound of all.
+
+pub mod transactions;
 
 use serde::{Deserialize, Serialize};
 

@@ -7,7 +7,8 @@ use std::fmt::{self, Debug};
 use super::{
     audit,
     codec::{self, Record, Undecodable},
-    concept_index, concepts, dots, ledger, meta, pool, raft_log, raft_state, registry, requests,
+    concept_index, concepts, consensus, dots, ledger, meta, pool, raft_log, raft_state, registry,
+    requests::{self, transactions},
 };
 use crate::{ledger::Proposal, store::Family};
 
@@ -42,7 +43,8 @@ pub fn name(family: Family, key: &[u8]) -> String {
         concepts::split(key).map(|(namespace, key)| format!("namespace {}, key {}", namespace.0, text(key)))
     };
     let named = match family {
-        Family::Concepts => concept(key),
+        Family::Consensus if key == consensus::head() => Some("the revision".to_owned()),
+        Family::Concepts | Family::Consensus => concept(key),
         Family::ConceptIndex => concept_index::split(key).and_then(|(_, key)| concept(key)),
         Family::Dots => dots::split(key).map(|(actor, counter)| format!("actor {actor}, counter {counter}")),
         Family::Meta => Some(text(key)),
@@ -107,6 +109,9 @@ fn decode(family: Family, key: &[u8], value: &[u8]) -> Result<Row, String> {
             requests::TURN => record::<requests::Turn>(value),
             requests::CALLER => record::<requests::Caller>(value),
             requests::HEAD => record::<requests::Head>(value),
+            transactions::CARRIED => record::<transactions::Carried>(value),
+            transactions::ASKED => record::<transactions::Asked>(value),
+            transactions::HEAD => record::<transactions::Head>(value),
             _ => Err(stray(family)),
         },
         Family::Registry => match kind {
@@ -135,8 +140,9 @@ fn decode(family: Family, key: &[u8], value: &[u8]) -> Result<Row, String> {
             [raft_state::VOTER] => record::<raft_state::Voter>(value),
             _ => Err(stray(family)),
         },
-        // Nothing here writes them yet.
-        Family::Consensus => Ok(Box::new(Plain(format!("{} bytes", value.len())))),
+        Family::Consensus if key == consensus::head() => record::<consensus::Head>(value),
+        Family::Consensus if consensus::is_row(key) => record::<consensus::Row>(value),
+        Family::Consensus => Err(stray(family)),
     }
 }
 
@@ -211,6 +217,8 @@ mod tests {
         );
         assert_eq!(name(Family::Concepts, &[0, 0, 0, 1, 255, 0]), "namespace 1, key 0xff00");
         assert_eq!(name(Family::Dots, &dots::key(3, 7)), "actor 3, counter 7");
+        assert_eq!(name(Family::Consensus, &key), "namespace 16, key \"k\"");
+        assert_eq!(name(Family::Consensus, &consensus::head()), "the revision");
         assert_eq!(name(Family::Ledger, &ledger::account("né")), "kind 1, \"né\"");
         assert_eq!(name(Family::RaftLog, &raft_log::key(258)), "entry 258");
         let vote = raft_state::put(&raft_state::Vote {
@@ -244,7 +252,12 @@ mod tests {
         assert_eq!(check(Family::Meta, &expiry, &[]), Ok(()));
         assert!(check(Family::Meta, &expiry, &[1]).is_err());
         assert!(check(Family::Meta, b"expiry/", &[]).is_err());
+        assert!(check(Family::Consensus, &key, &[1, 0]).is_err());
+        assert_eq!(check(Family::Consensus, &key, &[1, 1, 1, 1, 9, 1, b'7']), Ok(()));
+        assert_eq!(check(Family::Consensus, &consensus::head(), &[1, 5]), Ok(()));
+        assert_eq!(check(Family::Requests, &transactions::head(), &[1, 2, 1]), Ok(()));
         for family in [
+            Family::Consensus,
             Family::Pool,
             Family::Ledger,
             Family::Requests,

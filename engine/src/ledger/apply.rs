@@ -7,6 +7,7 @@ use super::{
     account::{self, Standing},
     adopt, audit, idempotency, members, namespaces,
     overlay::{Overlay, Records},
+    transact,
     window::Accepted,
 };
 use crate::{
@@ -69,6 +70,7 @@ pub fn apply(overlay: &mut Overlay<'_>, proposal: Proposal) -> Result<Decision, 
         } => adopt::adopt(overlay, now, &contributor, &members, concepts)?,
         Command::CreateNamespace { name, policy } => namespaces::create(overlay, name, policy)?,
         Command::SetNamespacePolicy { name, strategy } => namespaces::set_policy(overlay, name, strategy)?,
+        Command::Transact(transaction) => return transact::decide(overlay, now, idempotency, transaction),
         Command::Members(change) => members::change(overlay, now, change)?,
     };
     let (recorded, audited) = match verdict {

@@ -30,13 +30,17 @@ pub(super) const BOUNDS: Bounds = Bounds {
 
 const EXPIRED_PER_COMMAND: usize = 2;
 
-/// The decision that is repeated (or the refusal of a reused key); `None` when the command is new.
+/// The decision that is repeated (or the refusal of a reused key); `None` when the command is new, or a transaction: those
+/// remember for themselves.
 pub(super) fn recall(
     overlay: &Overlay<'_>,
     idempotency: &Idempotency,
     command: &Command,
     now: Timestamp,
 ) -> Result<Option<Decision>, Error> {
+    if matches!(command, Command::Transact(_)) {
+        return Ok(None);
+    }
     let Idempotency { caller, key, body } = idempotency;
     let answered: Option<Answered> = overlay.record(Family::Requests, &requests::answered(caller, key))?;
     Ok(answered.filter(|answered| !expired(answered.at, now)).map(|answered| {
@@ -227,5 +231,7 @@ fn answers(outcome: &Recorded, command: &Command) -> bool {
         Command::SetLimits(_) => matches!(outcome, Recorded::LimitsSet),
         Command::CreateNamespace { .. } => matches!(outcome, Recorded::NamespaceCreated { .. }),
         Command::SetNamespacePolicy { .. } => matches!(outcome, Recorded::NamespacePolicySet),
+        // Its names are a space of their own.
+        Command::Transact(_) => false,
     }
 }

@@ -8,6 +8,8 @@
 //!                       5. audit record, sealed to the one before
 //!                       6. outcome kept under its idempotency key
 //!
+//!  a transaction takes a shorter way: its own names ─► compares ─► rows, one revision ─► its outcome kept under its name
+//!
 //!  Overlay = View + what earlier proposals of the same batch wrote ──into_batch──► one commit::Batch
 //! ```
 //!
@@ -20,7 +22,7 @@
 //! - Scores are whole numbers; 0.1 is compared as `10 · contributed ≥ consumed`, so that exactly 0.1 passes.
 //! - The cost of a command depends on the command, not on how much the pool or the ledger holds.
 //!
-//! Reads the families `ledger`, `pool`, `requests`, `registry` and `audit` and no others. Refuses to know clocks, chance,
+//! Reads the families `ledger`, `pool`, `requests`, `registry`, `audit` and `consensus` and no others. Refuses to know clocks, chance,
 //! HTTP, the text of concepts, and who puts proposals in order.
 
 mod account;
@@ -33,6 +35,8 @@ mod members;
 mod namespaces;
 mod overlay;
 mod read;
+pub mod rows;
+mod transact;
 mod window;
 
 #[cfg(test)]
@@ -52,6 +56,7 @@ pub use crate::keyspace::{
     ledger::Event,
     pool::ATTRIBUTIONS_MAX,
     registry::{Invitation, Limits, Member, NamespacePolicy, Replication, Role},
+    requests::transactions::{Failed, Got, Performed, Transacted},
 };
 pub use account::{Standing, Tier};
 pub use apply::apply;
@@ -63,6 +68,7 @@ pub use read::{
     Attribution, PoolEntry, PoolStats, attribution, contribution_events, invitations, limited, limits, members,
     namespace, namespaces, pool_entries, pool_stats, standing, time,
 };
+pub use transact::{Action, Compare, Holds, TRANSACTION_PARTS_MAX, TRANSACTION_READ_BYTES_MAX, Transaction};
 
 /// Consumed requests below which the gate stands open to everybody.
 pub const GRACE_REQUESTS: u64 = 10;
@@ -200,6 +206,8 @@ pub enum Command {
         /// From now on.
         strategy: Strategy,
     },
+    /// Compares and changes keys of a namespace with `replication = consensus`.
+    Transact(Transaction),
     /// Changes who belongs to the cluster.
     Members(MemberChange),
 }
@@ -338,6 +346,8 @@ pub enum Outcome {
     NamespaceCreated(Namespace),
     /// Nothing was done, charged or credited.
     Refused(Refusal),
+    /// Of [`Command::Transact`].
+    Transacted(Transacted),
 }
 
 /// Why nothing was done.

@@ -157,9 +157,9 @@ fn a_follower_may_ask_for_one_family() {
         Batch::of(vec![local("k", register("1")), local("k", register("2"))]),
     );
     let mut follower = engine.follow("test", wal::Lsn::ZERO).unwrap();
-    let followed = follower.next_in(Family::Concepts).unwrap().unwrap();
+    let followed = follower.next_in(&[Family::Concepts]).unwrap().unwrap();
     assert_eq!(followed.writes.len(), 2, "one for each write of the key");
     let last = followed.writes[1].value.as_ref().unwrap();
     assert_eq!(values(&engine.decode_concept(last).unwrap()), ["2"]);
-    assert!(follower.next_in(Family::Concepts).unwrap().is_none());
+    assert!(follower.next_in(&[Family::Concepts]).unwrap().is_none());
 }

@@ -10,7 +10,7 @@ use continuum_engine::{
         NamespaceId,
         raft_state::{self, Installing, LogId, Vote},
     },
-    ledger::{self, Command, NodeId, Overlay, PoolConcept, Proposal},
+    ledger::{self, Action, Command, Idempotency, NodeId, Overlay, PoolConcept, Proposal, Transaction},
     store::{Family, Store as _, View},
 };
 use serde_json::json;
@@ -74,12 +74,37 @@ fn contribute(engine: &Engine, index: u64, numbers: std::ops::Range<u64>) {
             command,
         };
         ledger::apply(&mut overlay, proposal).unwrap();
+        ledger::apply(&mut overlay, key(number)).unwrap();
     }
     let mut batch = overlay.into_batch();
     batch
         .mutations
         .push(Mutation::Raft(vec![raft_state::put(&applied(index))]));
     engine.commit(batch, Durability::Buffered).wait().unwrap();
+}
+
+/// A put of a key of a namespace that replicates by consensus.
+fn key(number: u64) -> Proposal {
+    let put = Action::Put {
+        key: format!("key {number}"),
+        json: number.to_string(),
+    };
+    let transaction = Transaction {
+        namespace: NamespaceId::FIRST_USER,
+        compares: Vec::new(),
+        then: vec![put],
+        otherwise: Vec::new(),
+    };
+    let idempotency = Idempotency {
+        caller: String::new(),
+        key: number.to_string(),
+        body: [7; 32],
+    };
+    Proposal {
+        at: Timestamp(number),
+        idempotency: Some(idempotency),
+        command: Command::Transact(transaction),
+    }
 }
 
 /// Two nodes of one cluster: the second is told that it is of the first's.
@@ -133,6 +158,15 @@ fn an_image_replaces_what_raft_owns_and_leaves_everything_else() {
     assert_eq!(image::install(&b, &path).unwrap(), applied(4));
     assert_eq!(owned(&a), owned(&b));
     assert!(owned(&b)[1].len() > 700);
+    let held = |engine: &Engine, key: &str| {
+        let row = ledger::rows::get(engine.view(), NamespaceId::FIRST_USER, key.as_bytes()).unwrap();
+        row.map(|row| (row.modified, row.json))
+    };
+    assert_eq!(held(&b, "key 3499"), Some((3_500, "3499".to_owned())));
+    assert_eq!(
+        (held(&b, "key 100001"), ledger::rows::revision(b.view()).unwrap()),
+        (None, 3_500)
+    );
     let mut expected = pool_before;
     expected.extend(pool(&a));
     assert_eq!(pool(&b), expected);

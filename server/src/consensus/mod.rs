@@ -12,6 +12,8 @@
 //!              ▼
 //!           machine  one Overlay: apply, apply, apply … in order ─► Engine::commit, buffered, `Applied` in the same batch
 //!              └─► every caller gets its decision
+//!
+//!  reads    what was acknowledged before the call is applied here: a majority is asked, once for all who read at once
 //! ```
 //!
 //! Invariants:
@@ -30,6 +32,7 @@ mod network;
 mod peers;
 mod propose;
 mod quorum;
+mod reads;
 mod roster;
 mod sequencer;
 mod snapshot;
@@ -39,6 +42,7 @@ mod wire;
 
 pub use member::{Company, Founding, Settings as RaftSettings};
 pub use peers::{Peers, Refused};
+pub use reads::Reads;
 pub use sequencer::{Sequencer, Settings};
 pub use view::{Seen, View};
 

@@ -7,7 +7,6 @@ use std::{io, path::PathBuf, pin::pin, sync::Arc};
 
 use engine::image;
 use openraft::{
-    ReadPolicy,
     alias::SnapshotOf,
     async_runtime::watch::WatchReceiver as _,
     raft::{AppendEntriesRequest, StreamAppendError},
@@ -259,11 +258,9 @@ impl Peers {
     /// [`Refused`].
     pub async fn read_index(&self, claim: &Claim) -> Result<wire::ReadIndexResponse, Refused> {
         self.admit(claim)?;
-        let read = self.member.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
-        let read = read.map_err(|error| Refused::NotTaken(error.to_string()))?;
-        Ok(wire::ReadIndexResponse {
-            index: read.read_log_id().index(),
-        })
+        let index = self.member.own_read_index().await;
+        let index = index.map_err(|error| Refused::NotTaken(error.to_string()))?;
+        Ok(wire::ReadIndexResponse { index })
     }
 }
 

@@ -21,6 +21,7 @@ use tonic::{Code, Status};
 
 use super::{
     member::{Member, RETRY},
+    network::Link,
     types::Proposals,
     wire as messages,
 };
@@ -104,15 +105,17 @@ impl Member {
         }
     }
 
+    /// The way to a member that raft knows.
+    pub(super) fn link(&self, member: u64) -> Option<Link> {
+        let metrics = self.raft.metrics();
+        let now = metrics.borrow_watched();
+        let peer = now.membership_config.membership().get_node(&member)?;
+        Some(self.network.link(member, peer))
+    }
+
     /// By the member that leads.
     async fn forward(&self, leader: u64, proposals: &Proposals, left: Duration) -> Tried {
-        let link = {
-            let metrics = self.raft.metrics();
-            let now = metrics.borrow_watched();
-            let peer = now.membership_config.membership().get_node(&leader);
-            peer.map(|peer| self.network.link(leader, peer))
-        };
-        let Some(link) = link else {
+        let Some(link) = self.link(leader) else {
             return Tried::NotTaken("the leader is not known yet".to_owned());
         };
         let mut client = match link.client() {

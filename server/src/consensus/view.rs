@@ -49,7 +49,7 @@ impl Sequencer {
     /// The cluster as this node sees it now.
     #[must_use]
     pub fn view(&self) -> View {
-        let member = &self.0.member;
+        let member = self.member();
         let trouble = member.leader().err();
         let metrics = member.raft.metrics();
         let now = metrics.borrow_watched();
@@ -82,7 +82,7 @@ impl Sequencer {
     /// # Errors
     /// Why there is nobody to ask.
     pub fn at_leader(&self) -> Result<Option<Channel>, String> {
-        let member = &self.0.member;
+        let member = self.member();
         let leader = member.leader()?;
         if leader == member.id {
             return Ok(None);
@@ -100,7 +100,7 @@ impl Sequencer {
     /// # Errors
     /// When raft here has died.
     pub async fn hand_over(&self, to: u64, limit: Duration) -> Result<bool, String> {
-        let member = &self.0.member;
+        let member = self.member();
         let asked = member.raft.trigger().transfer_leader(to).await;
         asked.map_err(|error| error.to_string())?;
         let since = Stopwatch::start();

@@ -92,6 +92,11 @@ pub(crate) fn concept(namespace: &str, concept: &Concept) -> Value {
         json.insert("context".to_owned(), concept.context.to_string().into());
         json.insert("clock".to_owned(), json!(concept.clock));
     }
+    if let Some(place) = concept.place {
+        json.insert("revision".to_owned(), place.revision.into());
+        json.insert("created_revision".to_owned(), place.created_revision.into());
+        json.insert("version".to_owned(), place.version.into());
+    }
     Value::Object(json)
 }
 

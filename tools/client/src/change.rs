@@ -205,8 +205,11 @@ pub struct Written {
     pub clock: BTreeMap<String, u64>,
     /// The key after the write, where it was asked for.
     pub concept: Option<Concept>,
-    /// An earlier try had been carried out; the rest tells of the key as it is now.
+    /// An earlier try had been carried out; the rest tells of the key as it is now, or, where the namespace replicates by
+    /// consensus, as it was then.
     pub replayed: bool,
+    /// Where the namespace replicates by consensus: the revision of the write.
+    pub revision: Option<u64>,
 }
 
 /// What a deletion did.
@@ -216,8 +219,11 @@ pub struct Deleted {
     pub deleted: bool,
     /// What the node has seen of the key, folded by node.
     pub clock: BTreeMap<String, u64>,
-    /// An earlier try had been carried out; the rest tells of the key as it is now.
+    /// An earlier try had been carried out; the clock tells of the key as it is now.
     pub replayed: bool,
+    /// Where the namespace replicates by consensus: the revision of the deletion, or of the last change before it when nothing
+    /// was there.
+    pub revision: Option<u64>,
 }
 
 /// What one write of several did.
@@ -246,8 +252,14 @@ impl TryFrom<v1::PutResponse> for Written {
             clock: answer.clock.into_iter().collect(),
             concept: answer.concept.map(Concept::try_from).transpose()?,
             replayed: answer.replayed,
+            revision: revision(answer.revision),
         })
     }
+}
+
+/// Namespaces that replicate by mesh have none.
+fn revision(number: u64) -> Option<u64> {
+    (number > 0).then_some(number)
 }
 
 impl From<v1::DeleteResponse> for Deleted {
@@ -256,6 +268,7 @@ impl From<v1::DeleteResponse> for Deleted {
             deleted: answer.deleted,
             clock: answer.clock.into_iter().collect(),
             replayed: answer.replayed,
+            revision: revision(answer.revision),
         }
     }
 }

@@ -17,6 +17,19 @@ pub struct Concept {
     pub context: Context,
     /// The same for people, folded by node: `{"replica-1": 2}`.
     pub clock: BTreeMap<String, u64>,
+    /// Where the namespace replicates by consensus: the revisions of the key.
+    pub place: Option<Place>,
+}
+
+/// Where a key of a namespace that replicates by consensus stands among all writes of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Revision of the last write of the key.
+    pub revision: u64,
+    /// Of the write that made it.
+    pub created_revision: u64,
+    /// Writes since, that one included.
+    pub version: u64,
 }
 
 /// What a key holds, by its type. A register with several values that only a client can resolve comes as siblings.
@@ -102,6 +115,11 @@ impl TryFrom<v1::Concept> for Concept {
             value,
             context: concept.context.into(),
             clock: concept.clock.into_iter().collect(),
+            place: (concept.revision > 0).then_some(Place {
+                revision: concept.revision,
+                created_revision: concept.created_revision,
+                version: concept.version,
+            }),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The Rust client of Continuum.
 //!
 //! ```text
-//!  Client ─┬─ namespace("notes")   get  get_many  put  delete  batch  list      one call each
+//!  Client ─┬─ namespace("notes")   get  get_many  put  delete  batch  transact  list      one call each
 //!          │                       scan  watch                        streams that go on after a break
 //!          │                       bulk                               chunks, acknowledged in order, sent again after a break
 //!          ├─ namespaces()         create  get  list  set_policy
@@ -125,6 +125,7 @@ mod pages;
 mod resume;
 mod retry;
 mod settings;
+mod transaction;
 mod watch;
 
 use std::sync::Arc;
@@ -132,15 +133,16 @@ use std::sync::Arc;
 pub use admin::{Admin, Messages};
 pub use bulk::{Acknowledgement, Bulk, BulkWrite, CHUNK_BYTES_MAX, Road, StateImport, StateJoins, Writes};
 pub use change::{Batched, Delete, Deleted, Put, Write, WriteResult, Written};
-pub use concept::{Concept, Value, Version};
+pub use concept::{Concept, Place, Value, Version};
 pub use connection::channel;
 pub use context::{Context, ResumeToken, TokenMalformed};
 pub use error::{Changed, Error, Kind, Violation};
 pub use namespace::{Namespace, Page, PageToken, Selection};
-pub use namespaces::{NamespaceInfo, Namespaces, Strategy};
+pub use namespaces::{NamespaceInfo, Namespaces, Replication, Strategy};
 pub use pages::{Concepts, Pages, Scan, Source, StateExport, States};
 pub use settings::{Identity, Settings, Tls};
 pub use tonic::Code;
+pub use transaction::{Action, ActionResult, Compare, Transacted, Transaction};
 pub use watch::{Event, Resync, Watch};
 
 /// The messages of `continuum.v1`, which [`Admin`] takes and returns.
@@ -236,6 +238,7 @@ mod tests {
         sendable(&notes.get("k"));
         sendable(&notes.put("k", Put::counter(1)));
         sendable(&notes.batch([Write::delete("k", Delete::new())]));
+        sendable(&notes.transact(Transaction::new().then(Action::get("k"))));
         sendable(&notes.scan(Selection::default()));
         sendable(&notes.watch(Selection::default(), &ResumeToken::default()));
         sendable(&client.namespaces().list());

@@ -6,8 +6,8 @@ use proto::v1::{
 use tonic::transport::Channel;
 
 use crate::{
-    Batched, BulkWrite, Client, Concept, Delete, Deleted, Kind, Put, ResumeToken, Scan, Watch, Write, Written,
-    connection::ANSWER_BYTES_MAX, error::Error, request_id, retry::Repeat,
+    Batched, BulkWrite, Client, Concept, Delete, Deleted, Kind, Put, ResumeToken, Scan, Transacted, Transaction, Watch,
+    Write, Written, connection::ANSWER_BYTES_MAX, error::Error, request_id, retry::Repeat,
 };
 
 /// What a read of a namespace looks at.
@@ -84,14 +84,29 @@ impl Namespace {
         &self.name
     }
 
-    /// Reads one key as it is at the node; `None` when it holds nothing.
+    /// Reads one key; `None` when it holds nothing. Where the namespace replicates by consensus, everything acknowledged before
+    /// the call is seen; else it is as the node has it.
     ///
     /// # Errors
     /// When there is no such namespace, or no answer.
     pub async fn get(&self, key: impl Into<String>) -> Result<Option<Concept>, Error> {
+        Ok(self.read(key.into(), false).await?.0)
+    }
+
+    /// Reads one key of a namespace that replicates by consensus as the node has it, however old; with the index of raft's log up to
+    /// which it was applied there. `None` when it holds nothing there: then no index is told, and it is 0.
+    ///
+    /// # Errors
+    /// As [`get`](Namespace::get).
+    pub async fn get_stale(&self, key: impl Into<String>) -> Result<(Option<Concept>, u64), Error> {
+        self.read(key.into(), true).await
+    }
+
+    async fn read(&self, key: String, stale_ok: bool) -> Result<(Option<Concept>, u64), Error> {
         let request = GetRequest {
             namespace: self.name.clone(),
-            key: key.into(),
+            key,
+            stale_ok,
         };
         let get = |channel, request| async { concepts(channel).get(request).await };
         match self.client.connection().call(Repeat::Reads, request, get).await {
@@ -99,9 +114,9 @@ impl Namespace {
                 let concept = answer
                     .concept
                     .ok_or_else(|| Error::confused("a read without a concept"))?;
-                concept.try_into().map(Some)
+                Ok((Some(concept.try_into()?), answer.index))
             }
-            Err(error) if *error.kind() == Kind::NotFound && error.reason() == "CONCEPT_ABSENT" => Ok(None),
+            Err(error) if *error.kind() == Kind::NotFound && error.reason() == "CONCEPT_ABSENT" => Ok((None, 0)),
             Err(error) => Err(error),
         }
     }
@@ -118,7 +133,7 @@ impl Namespace {
         let request = GetManyRequest {
             namespace: self.name.clone(),
             keys: keys.into_iter().map(Into::into).collect(),
-            omit_contexts: false,
+            ..GetManyRequest::default()
         };
         let get = |channel, request| async { concepts(channel).get_many(request).await };
         let answer = self.client.connection().call(Repeat::Reads, request, get).await?;
@@ -164,6 +179,18 @@ impl Namespace {
         Batched::of(answer.results, answer.replayed)
     }
 
+    /// Compares and changes keys of a namespace that replicates by consensus, at one moment. That a compare does not hold is no
+    /// error: see [`Transacted::succeeded`].
+    ///
+    /// # Errors
+    /// As [`put`](Namespace::put).
+    pub async fn transact(&self, transaction: Transaction) -> Result<Transacted, Error> {
+        let request = transaction.request(&self.name, request_id());
+        let send = |channel, request| async { concepts(channel).transact(request).await };
+        let answer = self.client.connection().call(Repeat::Safe, request, send).await?;
+        answer.try_into()
+    }
+
     /// One page of the keys that begin with `prefix`, at most `page_size` (1 to 1000); an empty token begins.
     ///
     /// # Errors
@@ -174,6 +201,7 @@ impl Namespace {
             prefix: prefix.to_owned(),
             page_size,
             page_token: page.0.clone(),
+            ..ListRequest::default()
         };
         let list = |channel, request| async { concepts(channel).list(request).await };
         let answer = self.client.connection().call(Repeat::Reads, request, list).await?;
@@ -194,8 +222,8 @@ impl Namespace {
             prefix: selection.prefix,
             start_after: selection.start_after,
             end: selection.end,
-            page_size: 0,
             omit_contexts: !selection.contexts,
+            ..ScanRequest::default()
         };
         Scan::begin(self.client.clone(), request).await
     }

@@ -24,6 +24,16 @@ pub enum Strategy {
     KeepSiblings,
 }
 
+/// The road that the writes of a namespace take; chosen at its creation, for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replication {
+    /// Every node takes writes at any time, also while cut off; replicas converge.
+    #[default]
+    Mesh,
+    /// A majority agrees on each write; reads see all that was acknowledged before.
+    Consensus,
+}
+
 /// A namespace as it is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceInfo {
@@ -31,6 +41,8 @@ pub struct NamespaceInfo {
     pub name: String,
     /// Its number, never reused.
     pub id: u32,
+    /// The road that its writes take.
+    pub replication: Replication,
     /// How concurrent values are resolved.
     pub strategy: Strategy,
 }
@@ -51,10 +63,28 @@ impl Namespaces {
     /// # Errors
     /// [`Kind::AlreadyExists`](crate::Kind::AlreadyExists) when the name is taken.
     pub async fn create(&self, name: &str, strategy: Strategy) -> Result<NamespaceInfo, Error> {
+        self.register(name, v1::Replication::Mesh, strategy).await
+    }
+
+    /// Creates a namespace that replicates by consensus.
+    ///
+    /// # Errors
+    /// As [`create`](Namespaces::create).
+    pub async fn create_consensus(&self, name: &str) -> Result<NamespaceInfo, Error> {
+        let strategy = Strategy::LastWriteWins;
+        self.register(name, v1::Replication::Consensus, strategy).await
+    }
+
+    async fn register(
+        &self,
+        name: &str,
+        replication: v1::Replication,
+        strategy: Strategy,
+    ) -> Result<NamespaceInfo, Error> {
         let request = CreateNamespaceRequest {
             name: name.to_owned(),
+            replication: replication.into(),
             strategy: v1::Strategy::from(strategy).into(),
-            ..CreateNamespaceRequest::default()
         };
         let send = |channel, request| async { NamespacesClient::new(channel).create(request).await };
         let answer = self.client.connection().call(Repeat::Never, request, send).await?;
@@ -115,6 +145,10 @@ fn info(namespace: Option<v1::Namespace>) -> Result<NamespaceInfo, Error> {
     let namespace = namespace.ok_or_else(|| Error::confused("no namespace in the answer"))?;
     Ok(NamespaceInfo {
         strategy: strategy(namespace.strategy())?,
+        replication: match namespace.replication() {
+            v1::Replication::Consensus => Replication::Consensus,
+            v1::Replication::Mesh | v1::Replication::Unspecified => Replication::Mesh,
+        },
         name: namespace.name,
         id: namespace.id,
     })

@@ -41,6 +41,7 @@ fn page(keys: &[&str], lsn: u64) -> Result<ScanResponse, Status> {
         concepts: keys.iter().map(|key| counter(key)).collect(),
         lsn,
         resume_token: lsn.to_string().into_bytes(),
+        ..ScanResponse::default()
     })
 }
 

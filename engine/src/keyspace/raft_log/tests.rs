@@ -3,10 +3,11 @@ use crate::{
     clock::Timestamp,
     crdt::Strategy,
     json::ContentHash,
+    keyspace::NamespaceId,
     keyspace::{codec::refuses_all_but, raft_state::Peer},
     ledger::{
-        AdoptedConcept, AdoptedContribution, AdoptedMember, Command, Idempotency, Limits, NamespacePolicy, NodeId,
-        PoolConcept, Replication,
+        Action, AdoptedConcept, AdoptedContribution, AdoptedMember, Command, Compare, Holds, Idempotency, Limits,
+        NamespacePolicy, NodeId, PoolConcept, Replication, Transaction,
     },
     store::memory::Memory,
 };
@@ -128,6 +129,35 @@ fn golden_bytes_of_commands() {
         strategy: Strategy::MergeUnion,
     };
     assert_eq!(command(policy), [6, 1, b's', 2]);
+}
+
+#[test]
+fn golden_bytes_of_a_transaction() {
+    let compare = |holds| Compare {
+        key: "a".to_owned(),
+        holds,
+    };
+    let transact = Command::Transact(Transaction {
+        namespace: NamespaceId(16),
+        compares: vec![
+            compare(Holds::Nothing),
+            compare(Holds::Something),
+            compare(Holds::Revision(300)),
+            compare(Holds::Json("1".to_owned())),
+        ],
+        then: vec![
+            Action::Put {
+                key: "k".to_owned(),
+                json: "{}".to_owned(),
+            },
+            Action::Delete { key: "l".to_owned() },
+        ],
+        otherwise: vec![Action::Get { key: "m".to_owned() }],
+    });
+    let compares = [4, 1, b'a', 0, 1, b'a', 1, 1, b'a', 2, 251, 44, 1, 1, b'a', 3, 1, b'1'];
+    let then = [2, 0, 1, b'k', 2, b'{', b'}', 1, 1, b'l'];
+    let expected = [&[7, 16][..], &compares, &then, &[1, 2, 1, b'm']].concat();
+    assert_eq!(command(transact), expected);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod idempotency;
 mod namespaces;
 mod replay;
 mod rules;
+mod transact;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -100,7 +101,7 @@ impl World {
         let Write { family, key, value } = write;
         assert!(matches!(
             family,
-            Family::Ledger | Family::Pool | Family::Requests | Family::Registry | Family::Audit
+            Family::Ledger | Family::Pool | Family::Requests | Family::Registry | Family::Audit | Family::Consensus
         ));
         match value {
             Some(value) => self.records.insert((*family, key.clone()), value.clone()),

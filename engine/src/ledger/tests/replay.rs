@@ -34,6 +34,7 @@ fn command(kind: u8, who: u8, what: u64) -> Command {
             name: format!("n{}", who % 5),
             strategy: Strategy::MergeUnion,
         },
+        13 => Command::Transact(transact::any(who, what)),
         4..8 => contribution(node.as_str(), (0..what % 4).map(|step| (what + step) % 30)),
         _ => Command::Consume { node },
     }

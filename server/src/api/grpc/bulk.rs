@@ -5,6 +5,8 @@
 //!           one at a time, so that they reach the committer in order
 //! ```
 //!
+//! A chunk for a namespace that replicates by consensus is one transaction, proposed once all before it are done.
+//!
 //! It is all one stream that does something only when the connection asks it for the next acknowledgement: a caller that
 //! reads none is sent none and heard no further, and nothing is left of a stream that is dropped but batches under way.
 
@@ -23,7 +25,7 @@ use tonic::{Status, Streaming};
 use super::{
     concepts::Service,
     status::{self, Refused},
-    writes::{Answers, Done, Draft, Sent, named},
+    writes::{Answers, Done, Sent, Several, several},
 };
 use crate::runtime::{tasks, time};
 
@@ -53,8 +55,9 @@ pub(super) struct Acknowledgements {
 /// A chunk that is not on its way yet.
 struct Checking {
     with_results: bool,
+    writes: usize,
     /// `None`: the work panicked.
-    sent: Boxed<Option<Result<Sent, Refused>>>,
+    sent: Boxed<Option<Result<Several, Refused>>>,
 }
 
 /// A chunk on its way to its acknowledgement.
@@ -64,8 +67,12 @@ enum UnderWay {
         answers: Answers,
         with_results: bool,
     },
-    /// Carried out before: its keys are read for the results.
-    Replayed(Boxed<Result<Done, Refused>>),
+    /// Carried out before: its keys are read for the results. Or to be proposed, which is done when it is the first.
+    Working {
+        done: Boxed<Result<Done, Refused>>,
+        writes: usize,
+        with_results: bool,
+    },
     Refused(Refused),
 }
 
@@ -104,15 +111,13 @@ impl Acknowledgements {
             Poll::Pending => return false,
             Poll::Ready(None) => self.end = Some(Ok(())),
             Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
-            Poll::Ready(Some(Ok(mut chunk))) => {
+            Poll::Ready(Some(Ok(chunk))) => {
                 let service = self.service.clone();
-                let with_results = chunk.return_results;
-                let check = move || {
-                    let name = named(&mut chunk)?;
-                    Draft::of(&service, name, chunk.writes).map(Draft::send)
-                };
+                let (with_results, writes) = (chunk.return_results, chunk.writes.len());
+                let check = move || several(&service, chunk);
                 self.checking = Some(Checking {
                     with_results,
+                    writes,
                     sent: Box::pin(tasks::blocking(check)),
                 });
             }
@@ -122,16 +127,26 @@ impl Acknowledgements {
 
     /// Sends the chunk that was checked on its way; whether one was.
     fn poll_checked(&mut self, context: &mut Context<'_>) -> bool {
-        let Some(Checking { with_results, sent }) = &mut self.checking else {
+        let Some(Checking {
+            with_results,
+            writes,
+            sent,
+        }) = &mut self.checking
+        else {
             return false;
         };
         let Poll::Ready(checked) = sent.as_mut().poll(context) else {
             return false;
         };
         self.under_way.push_back(match checked.ok_or(Refused::Confused) {
-            Ok(Ok(Sent { pending, answers })) => UnderWay::Sent {
+            Ok(Ok(Several::Mesh(Sent { pending, answers }))) => UnderWay::Sent {
                 pending,
                 answers,
+                with_results: *with_results,
+            },
+            Ok(Ok(Several::Consensus(draft))) => UnderWay::Working {
+                done: Box::pin(draft.done()),
+                writes: *writes,
                 with_results: *with_results,
             },
             Ok(Err(refused)) | Err(refused) => UnderWay::Refused(refused),
@@ -154,12 +169,20 @@ impl Acknowledgements {
                         None => continue,
                     }
                 }
-                Some(UnderWay::Replayed(read)) => {
-                    let Poll::Ready(done) = read.as_mut().poll(context) else {
+                Some(UnderWay::Working {
+                    done,
+                    writes,
+                    with_results,
+                }) => {
+                    let Poll::Ready(done) = done.as_mut().poll(context) else {
                         return Poll::Pending;
                     };
+                    let (writes, with_results) = (*writes, *with_results);
                     self.under_way.pop_front();
-                    done.map(|done| written(done.results.len(), done))
+                    done.map(|Done { mut results, replayed }| {
+                        results.truncate(if with_results { writes } else { 0 });
+                        written(writes, Done { results, replayed })
+                    })
                 }
                 Some(UnderWay::Refused(_)) => match self.under_way.pop_front() {
                     Some(UnderWay::Refused(refused)) => Err(refused),
@@ -185,8 +208,12 @@ impl Acknowledgements {
         let writes = answers.writes();
         match receipt.replayed {
             Some(replayed) if with_results => {
-                let read = UnderWay::Replayed(Box::pin(answers.again(replayed)));
-                self.under_way.push_front(read);
+                let done = Box::pin(answers.again(replayed));
+                self.under_way.push_front(UnderWay::Working {
+                    done,
+                    writes,
+                    with_results,
+                });
                 None
             }
             None if with_results => Some(answers.now(&receipt).map(|done| written(writes, done))),

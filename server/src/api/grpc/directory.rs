@@ -34,12 +34,15 @@ pub(super) fn find(view: &dyn View, field: &'static str, name: &str) -> Result<N
     Ok(namespace)
 }
 
-/// The namespace of this name, whose keys are replicated by the mesh.
-pub(super) fn open(view: &dyn View, field: &'static str, name: &str) -> Result<Namespace, Refused> {
+/// The namespace of this name, whose keys are replicated by the mesh; `what` is asked for that others do not have.
+pub(super) fn mesh(view: &dyn View, field: &'static str, name: &str, what: &'static str) -> Result<Namespace, Refused> {
     let namespace = find(view, field, name)?;
     match namespace.policy.replication {
         Replication::Mesh => Ok(namespace),
-        Replication::Consensus => Err(Refused::ConsensusUnbuilt),
+        Replication::Consensus => Err(Refused::MeshOnly {
+            namespace: namespace.name,
+            what,
+        }),
     }
 }
 

@@ -27,6 +27,8 @@ use crate::runtime::{tasks, time};
 const PACE: Duration = Duration::from_millis(5);
 /// Records read before those who wait for them are woken.
 const RECORDS_UNTOLD_MAX: usize = 256;
+/// Where the keys of namespaces lie, by the road of the namespace.
+pub(super) const WATCHED: [Family; 2] = [Family::Concepts, Family::Consensus];
 /// What a record takes besides its keys and values, in bytes.
 const RECORD_OVERHEAD_BYTES: usize = 128;
 
@@ -85,7 +87,7 @@ pub(super) struct Recent {
     _alive: oneshot::Sender<()>,
 }
 
-/// Records above `after` that changed concepts, up to `reached`.
+/// Records above `after` that changed keys of namespaces, up to `reached`.
 #[derive(Default)]
 struct Ring {
     after: Lsn,
@@ -165,7 +167,7 @@ fn read(
 ) {
     let mut untold = 0;
     while let Some(recent) = recent.upgrade() {
-        match follower.next_in(Family::Concepts) {
+        match follower.next_in(&WATCHED) {
             Ok(Some(record)) => {
                 recent.push(record);
                 untold += 1;

@@ -53,8 +53,13 @@ pub(super) fn namespace_name(field: &'static str, name: &str) -> Result<(), Refu
 
 /// Checks 1 to [`KEY_BYTES_MAX`] bytes.
 pub(super) fn key(key: &str) -> Result<Vec<u8>, Refused> {
+    key_length(key).map(|()| key.as_bytes().to_vec())
+}
+
+/// The same check alone.
+pub(super) fn key_length(key: &str) -> Result<(), Refused> {
     if (1..=KEY_BYTES_MAX).contains(&key.len()) {
-        return Ok(key.as_bytes().to_vec());
+        return Ok(());
     }
     Err(Refused::field(
         "key",
@@ -166,19 +171,24 @@ pub(super) fn page_size(asked: u32) -> Result<usize, Refused> {
     }
 }
 
+/// A write of several that says nothing.
+pub(super) fn write_missing() -> Refused {
+    Refused::field("write", "WRITE_MISSING", "one of put and delete must be given")
+}
+
+/// A put that says nothing.
+pub(super) fn put_missing() -> Refused {
+    let rule = "one of register, sibling, set and counter must be given";
+    Refused::field("write", "WRITE_MISSING", rule)
+}
+
 /// What a `Put` writes, and the kind of key it makes.
 pub(super) fn operation(
     write: Option<Write>,
     ttl: Option<prost_types::Duration>,
     now: Timestamp,
 ) -> Result<(Kind, Operation), Refused> {
-    let Some(write) = write else {
-        return Err(Refused::field(
-            "write",
-            "WRITE_MISSING",
-            "one of register, sibling, set and counter must be given",
-        ));
-    };
+    let write = write.ok_or_else(put_missing)?;
     if ttl.is_some() && matches!(write, Write::Set(_) | Write::Counter(_)) {
         return Err(Refused::field(
             "ttl",

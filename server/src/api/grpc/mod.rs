@@ -11,7 +11,7 @@
 //!
 //! | service | what |
 //! |---|---|
-//! | `continuum.v1.Concepts` | Put, Get, GetMany, Delete, Batch, Write, List, Scan, Watch |
+//! | `continuum.v1.Concepts` | Put, Get, GetMany, Delete, Batch, Write, Transact, List, Scan, Watch |
 //! | `continuum.v1.Namespaces` | Create, Get, List, SetPolicy |
 //! | `continuum.v1.Admin` | running the node: see `admin` |
 //! | `continuum.v1.Cluster` | who belongs to it: see `cluster` |
@@ -27,6 +27,7 @@ pub mod admin;
 mod bulk;
 mod cluster;
 mod concepts;
+mod consensus;
 mod count;
 mod deadline;
 mod directory;

@@ -37,6 +37,11 @@ impl Service {
             replication: replication(request.replication)?,
             strategy: strategy(request.strategy)?.unwrap_or(crdt::Strategy::LastWriteWins),
         };
+        if policy.replication == Replication::Consensus && policy.strategy != crdt::Strategy::LastWriteWins {
+            let rule =
+                "none, or last_write_wins: values of a namespace that replicates by consensus are never concurrent";
+            return Err(Refused::field("strategy", "STRATEGY_CONSENSUS", rule));
+        }
         let command = Command::CreateNamespace {
             name: request.name.clone(),
             policy,
@@ -81,7 +86,7 @@ impl Service {
     }
 
     async fn set_policy_checked(&self, request: SetPolicyRequest) -> Result<SetPolicyResponse, Refused> {
-        let found = directory::find(self.components.engine.view(), "name", &request.name)?;
+        let found = directory::mesh(self.components.engine.view(), "name", &request.name, "a strategy")?;
         let Some(strategy) = strategy(request.strategy)? else {
             return Err(Refused::field(
                 "strategy",
@@ -113,11 +118,11 @@ impl Service {
     }
 }
 
-/// Unspecified stands for mesh; consensus is refused until its road exists, for a namespace keeps its road for ever.
+/// Unspecified stands for mesh.
 fn replication(number: i32) -> Result<Replication, Refused> {
     match wire::Replication::try_from(number) {
         Ok(wire::Replication::Unspecified | wire::Replication::Mesh) => Ok(Replication::Mesh),
-        Ok(wire::Replication::Consensus) => Err(Refused::ConsensusUnbuilt),
+        Ok(wire::Replication::Consensus) => Ok(Replication::Consensus),
         Err(_) => Err(Refused::field(
             "replication",
             "REPLICATION_UNKNOWN",

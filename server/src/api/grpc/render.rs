@@ -49,6 +49,7 @@ impl Reader<'_> {
             value: Some(value),
             context,
             clock,
+            ..Concept::default()
         })
     }
 }

@@ -14,10 +14,9 @@ use prost::Message;
 use proto::v1::{ScanRequest, ScanResponse};
 
 use super::{
-    concepts::Service,
+    concepts::{MakeConcept, Service},
     fields,
     flow::{self, Flow, Gone, Outlet},
-    render::Reader,
     status::Refused,
 };
 use crate::runtime::tasks;
@@ -30,34 +29,29 @@ const PAGE_KEYS_EXAMINED_MAX: usize = 10_000;
 
 impl Service {
     /// Begins a scan.
-    pub(super) fn scan_checked(&self, request: &ScanRequest) -> Result<Flow<ScanResponse>, Refused> {
+    pub(super) async fn scan_checked(&self, request: &ScanRequest) -> Result<Flow<ScanResponse>, Refused> {
         let namespace = self.namespace(&request.namespace)?;
         let prefix = fields::prefix(&request.prefix)?.to_vec();
         let start_after = fields::bound("start_after", &request.start_after)?;
         let end = fields::bound("end", &request.end)?;
         let page_size = fields::message_size(request.page_size)?;
         let with_contexts = !request.omit_contexts;
+        let index = self.index(&namespace, request.stale_ok).await?;
         let place = self.scan_place()?;
         let (outlet, flow) = flow::open(self.settings().stall_max, self.stop());
         let service = self.clone();
         tasks::start_blocking(move || {
             let _place = place;
             let lsn = *service.engine().committed().borrow();
-            let reader = Reader {
-                with_contexts,
-                ..service.reader(&namespace)
-            };
             let first = ScanResponse {
                 lsn: lsn.0,
                 resume_token: service.position_token(namespace.id, &prefix, lsn),
                 concepts: Vec::new(),
+                index,
             };
-            let mut pages = Pages::new(reader, page_size, end, first, &outlet);
-            let walked = service
-                .engine()
-                .concepts(namespace.id, &prefix, start_after.as_deref(), &mut |key, state| {
-                    pages.take(key, &state).is_ok()
-                });
+            let mut pages = Pages::new(page_size, end, first, &outlet);
+            let mut take = |key: &[u8], concept: MakeConcept<'_>| pages.take(key, concept).is_ok();
+            let walked = service.walk(&namespace, &prefix, start_after.as_deref(), with_contexts, &mut take);
             match walked {
                 Ok(()) => {
                     pages.finish();
@@ -72,7 +66,6 @@ impl Service {
 
 /// The page being filled, and where full ones go.
 struct Pages<'a> {
-    reader: Reader<'a>,
     page_size: usize,
     end: Option<Vec<u8>>,
     page: ScanResponse,
@@ -85,15 +78,8 @@ struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    fn new(
-        reader: Reader<'a>,
-        page_size: usize,
-        end: Option<Vec<u8>>,
-        first: ScanResponse,
-        outlet: &'a Outlet<ScanResponse>,
-    ) -> Pages<'a> {
+    fn new(page_size: usize, end: Option<Vec<u8>>, first: ScanResponse, outlet: &'a Outlet<ScanResponse>) -> Pages<'a> {
         Pages {
-            reader,
             page_size,
             end,
             page: first,
@@ -106,11 +92,11 @@ impl<'a> Pages<'a> {
     }
 
     /// Takes the next key; an error when no more are wanted.
-    fn take(&mut self, key: &[u8], state: &engine::crdt::State) -> Result<(), Gone> {
+    fn take(&mut self, key: &[u8], concept: MakeConcept<'_>) -> Result<(), Gone> {
         if self.end.as_deref().is_some_and(|end| key >= end) {
             return Err(Gone);
         }
-        if let Some(concept) = self.reader.concept(key, state) {
+        if let Some(concept) = concept() {
             let bytes = concept.encoded_len();
             if self.bytes + bytes > PAGE_BYTES_MAX && !self.page.concepts.is_empty() {
                 self.send()?;

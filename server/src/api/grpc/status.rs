@@ -7,7 +7,7 @@
 //! | reserved namespace | `PERMISSION_DENIED` | never |
 //! | no such namespace or key | `NOT_FOUND`, resource | after creating |
 //! | the name is taken | `ALREADY_EXISTS`, resource | no |
-//! | consensus namespaces | `UNIMPLEMENTED` | no |
+//! | what only namespaces of one road have is asked of one of the other | `FAILED_PRECONDITION`, violation | no |
 //! | `if_context` does not hold | `FAILED_PRECONDITION`, violation, `ConditionFailure` | with the context it brings |
 //! | the key's state forbids the write | `FAILED_PRECONDITION`, violation | after doing what it says |
 //! | the queue is full, a context is ahead | `UNAVAILABLE`, retry info | yes, nothing happened |
@@ -73,8 +73,12 @@ pub(super) enum Refused {
         "together the keys hold more than one answer carries: the first {fit} fit, ask for the rest by another call"
     )]
     AnswerTooLarge { fit: usize },
-    #[error("namespaces with replication = consensus are not built yet: use mesh")]
-    ConsensusUnbuilt,
+    #[error("the namespace {namespace:?} replicates by consensus: {what} is for those that replicate by mesh")]
+    MeshOnly { namespace: String, what: &'static str },
+    #[error(
+        "the namespace {namespace:?} replicates by mesh: a transaction is for those that replicate by consensus, use Batch"
+    )]
+    ConsensusOnly { namespace: String },
     #[error(transparent)]
     Commit(#[from] CommitError),
     #[error(transparent)]
@@ -143,6 +147,12 @@ impl Refused {
             reason,
             rule: rule.into(),
         }
+    }
+
+    /// A batch names a namespace that replicates by consensus, and another one.
+    pub(super) fn batch_mixed() -> Refused {
+        let rule = "a batch is over one namespace that replicates by consensus, or over any that replicate by mesh";
+        Refused::field("namespace", "BATCH_MIXED", rule)
     }
 
     /// The same rule, broken in another field.
@@ -277,7 +287,8 @@ fn classify(refused: &Refused, message: &str) -> Row {
             code: Code::ResourceExhausted,
             ..violation("ANSWER_TOO_LARGE", "keys", message)
         },
-        Refused::ConsensusUnbuilt => row(Code::Unimplemented, "CONSENSUS_UNBUILT"),
+        Refused::MeshOnly { namespace, .. } => precondition("CONSENSUS_NAMESPACE", namespace, message),
+        Refused::ConsensusOnly { namespace } => precondition("MESH_NAMESPACE", namespace, message),
         Refused::Commit(error) => classify_commit(error, message),
         Refused::Store(store::Error { .. }) => row(Code::Internal, "STORE_FAILED"),
         Refused::Registry(refusal) => classify_refusal(refusal),

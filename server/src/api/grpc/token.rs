@@ -6,7 +6,7 @@
 //!  authenticated: "continuum.v1 " ‖ purpose ‖ version ‖ namespace (u32 BE) ‖ length (u32 BE) ‖ bound ‖ payload
 //!
 //!  purpose            bound to            payload
-//!  context            namespace, key      version vector, protobuf
+//!  context            namespace, key      version vector, protobuf; where writes have revisions, that of the last one
 //!  concept page       namespace, prefix   last key of the page
 //!  position           namespace, prefix   cluster, incarnation and LSN, protobuf
 //!  namespace page     nothing             last name of the page
@@ -188,6 +188,28 @@ pub(super) fn open_context(
         });
     }
     Ok(vector)
+}
+
+/// The context of a key of a namespace that replicates by consensus.
+#[derive(Clone, PartialEq, Message)]
+struct Revision {
+    /// Of the last write; 0: the key holds nothing. No field of [`Context`] has its number.
+    #[prost(uint64, tag = "2")]
+    revision: u64,
+}
+
+/// Seals the revision of what was read of a key.
+pub(super) fn seal_revision(key: &Key, namespace: NamespaceId, concept: &[u8], revision: u64) -> Vec<u8> {
+    let payload = Revision { revision }.encode_to_vec();
+    seal(key, Subject::Context(namespace, concept), &payload)
+}
+
+/// Opens what [`seal_revision`] made for the same key.
+pub(super) fn open_revision(key: &Key, namespace: NamespaceId, concept: &[u8], token: &[u8]) -> Result<u64, Refused> {
+    let subject = Subject::Context(namespace, concept);
+    let payload = open(key, subject, token)?;
+    let sealed = Revision::decode(payload).map_err(|_| subject.refused())?;
+    Ok(sealed.revision)
 }
 
 /// A place in the log of one life of one node.

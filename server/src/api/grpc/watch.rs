@@ -17,8 +17,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use engine::{
     FollowError, Followed, Follower,
     keyspace::{NamespaceId, concepts},
-    ledger::Namespace,
-    store::Family,
+    ledger::{Namespace, Replication, rows},
+    store::{self, Family},
 };
 use prost::Message;
 use proto::v1::{
@@ -29,7 +29,7 @@ use wal::Lsn;
 
 use super::{
     concepts::Service,
-    feed::{Recent, Taken},
+    feed::{Recent, Taken, WATCHED},
     fields,
     flow::{self, Flow, Gone, Outlet},
     render::Reader,
@@ -72,6 +72,10 @@ impl Service {
         let (outlet, flow) = flow::open(self.settings().stall_max, self.stop());
         let mut watch = Watch {
             rows: concepts::key(namespace.id, prefix),
+            family: match namespace.policy.replication {
+                Replication::Mesh => Family::Concepts,
+                Replication::Consensus => Family::Consensus,
+            },
             prefix: prefix.to_vec(),
             name: request.namespace,
             namespace: namespace.id,
@@ -118,6 +122,8 @@ struct Watch {
     prefix: Vec<u8>,
     /// What the rows of matching keys begin with.
     rows: Vec<u8>,
+    /// Where they lie.
+    family: Family,
     with_contexts: bool,
     /// Everything up to here has been sent.
     at: Lsn,
@@ -128,8 +134,8 @@ struct Watch {
     silence: Stopwatch,
 }
 
-/// Key and value of a row that was written.
-type Row<'a> = (&'a [u8], &'a [u8]);
+/// Key and value of a row that was written; without a value it was taken away.
+type Row<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// Why a watch ends.
 enum End {
@@ -273,8 +279,8 @@ impl Watch {
         let mut rows: Vec<Row<'_>> = record
             .writes
             .iter()
-            .filter(|write| write.key.starts_with(&self.rows))
-            .filter_map(|write| Some((write.key.as_slice(), write.value.as_deref()?)))
+            .filter(|write| write.family == self.family && write.key.starts_with(&self.rows))
+            .map(|write| (write.key.as_slice(), write.value.as_deref()))
             .collect();
         if rows.len() > 1 {
             let last: HashMap<&[u8], usize> = rows.iter().enumerate().map(|(index, (key, _))| (*key, index)).collect();
@@ -292,15 +298,25 @@ impl Watch {
         let Some((_, key)) = concepts::split(row) else {
             return Ok(None);
         };
-        let state = self.service.engine().decode_concept(value)?;
-        let reader = Reader {
-            with_contexts: self.with_contexts,
-            ..self.service.reader(namespace)
+        let text = || String::from_utf8_lossy(key).into_owned();
+        let concept = match (self.family, value) {
+            (Family::Consensus, value) => {
+                let row = value.map(rows::decode).transpose().map_err(store::Error::from)?;
+                let reader = self.service.row_reader(namespace.id, self.with_contexts);
+                row.map(|row| reader.concept(text(), row))
+            }
+            // States are never taken away: what is left of a deletion is one.
+            (_, None) => return Ok(None),
+            (_, Some(value)) => {
+                let state = self.service.engine().decode_concept(value)?;
+                let reader = Reader {
+                    with_contexts: self.with_contexts,
+                    ..self.service.reader(namespace)
+                };
+                reader.concept(key, &state)
+            }
         };
-        let change = match reader.concept(key, &state) {
-            Some(concept) => change::Change::Put(concept),
-            None => change::Change::Deleted(String::from_utf8_lossy(key).into_owned()),
-        };
+        let change = concept.map_or_else(|| change::Change::Deleted(text()), change::Change::Put);
         Ok(Some(Change {
             lsn: lsn.0,
             change: Some(change),
@@ -343,7 +359,7 @@ fn read(follower: &mut Follower) -> Result<Vec<Arc<Followed>>, FollowError> {
     let mut records = Vec::new();
     let mut bytes = 0;
     while records.len() < RECORDS_MAX && bytes < READ_BYTES_MAX {
-        let Some(record) = follower.next_in(Family::Concepts)? else {
+        let Some(record) = follower.next_in(&WATCHED)? else {
             break;
         };
         let sizes = record

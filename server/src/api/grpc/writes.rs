@@ -17,16 +17,16 @@ use engine::{
     Batch, CommitError, Condition, Durability, Expected, Mutation, Pending, Receipt, Replayed, Request,
     clock::Timestamp,
     crdt::{Operation, State, Supersede},
-    ledger::Namespace,
+    ledger::{Namespace, Replication},
 };
 use prost::Message;
 use proto::v1::{
-    BatchRequest, BatchWrite, DeleteRequest, DeleteResponse, PutRequest, PutResponse, WriteRequest, WriteResult,
-    batch_write::Write, write_result,
+    BatchRequest, BatchWrite, DeleteRequest, DeleteResponse, PutRequest, PutResponse, TransactRequest, WriteRequest,
+    WriteResult, batch_write::Write, write_result,
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{concepts::Service, fields, render, status::Refused, token};
+use super::{concepts::Service, consensus, fields, render, status::Refused, token};
 use crate::runtime::tasks;
 
 /// Concepts in the answer to a write that was carried out before come to at most so many bytes, beyond the first of them;
@@ -49,6 +49,30 @@ pub(super) struct Draft<'a> {
 pub(super) trait Named: Message + Clone {
     const CALL: u8;
     fn request_id(&mut self) -> &mut String;
+}
+
+/// A message of several writes.
+pub(super) trait Writes: Named {
+    fn writes(&mut self) -> &mut Vec<BatchWrite>;
+}
+
+impl Writes for BatchRequest {
+    fn writes(&mut self) -> &mut Vec<BatchWrite> {
+        &mut self.writes
+    }
+}
+
+impl Writes for WriteRequest {
+    fn writes(&mut self) -> &mut Vec<BatchWrite> {
+        &mut self.writes
+    }
+}
+
+impl Named for TransactRequest {
+    const CALL: u8 = b't';
+    fn request_id(&mut self) -> &mut String {
+        &mut self.request_id
+    }
 }
 
 impl Named for PutRequest {
@@ -79,8 +103,8 @@ impl Named for WriteRequest {
     }
 }
 
-/// Takes the id out of `message`: what names the batch, if the caller has named it.
-pub(super) fn named<M: Named>(message: &mut M) -> Result<Option<Request>, Refused> {
+/// Takes the id out of `message`, if it has one; with it a digest of the rest.
+pub(super) fn identified<M: Named>(message: &mut M) -> Result<Option<(String, [u8; 32])>, Refused> {
     let id = std::mem::take(message.request_id());
     if id.is_empty() {
         return Ok(None);
@@ -90,9 +114,45 @@ pub(super) fn named<M: Named>(message: &mut M) -> Result<Option<Request>, Refuse
         .chain_update([M::CALL])
         .chain_update(message.encode_to_vec())
         .finalize();
-    let mut body = [0; 16];
-    body.copy_from_slice(&digest[..16]);
-    Ok(Some(Request { id, body }))
+    Ok(Some((id, digest.into())))
+}
+
+/// What names the batch, if the caller has named it: the id is taken out of `message`.
+fn named<M: Named>(message: &mut M) -> Result<Option<Request>, Refused> {
+    let identified = identified(message)?;
+    Ok(identified.map(|(id, digest)| {
+        let mut body = [0; 16];
+        body.copy_from_slice(&digest[..16]);
+        Request { id, body }
+    }))
+}
+
+/// Several writes on one of the two roads.
+pub(super) enum Several {
+    /// On their way through the door.
+    Mesh(Sent),
+    /// To be proposed.
+    Consensus(consensus::Draft),
+}
+
+/// Takes the writes of `message`, and sends them on their way where that is the door.
+pub(super) fn several<M: Writes>(service: &Service, mut message: M) -> Result<Several, Refused> {
+    let first = message.writes().first().and_then(|first| first.write.as_ref());
+    let namespace = match first {
+        Some(Write::Put(PutRequest { namespace, .. }) | Write::Delete(DeleteRequest { namespace, .. })) => {
+            let found = service.namespace(namespace).map_err(|refused| refused.at(0))?;
+            Some(found).filter(|found| found.policy.replication == Replication::Consensus)
+        }
+        None => None,
+    };
+    match namespace {
+        None => {
+            let name = named(&mut message)?;
+            let writes = std::mem::take(message.writes());
+            Draft::of(service, name, writes).map(|draft| Several::Mesh(draft.send()))
+        }
+        Some(namespace) => consensus::Draft::of(service, namespace, message).map(Several::Consensus),
+    }
 }
 
 /// What is remembered of a write until it is answered.
@@ -130,25 +190,29 @@ impl<'a> Draft<'a> {
     }
 
     /// A put that comes alone.
-    pub(super) fn of_put(service: &'a Service, mut put: PutRequest) -> Result<Draft<'a>, Refused> {
+    pub(super) fn of_put(
+        service: &'a Service,
+        namespace: Namespace,
+        mut put: PutRequest,
+    ) -> Result<Draft<'a>, Refused> {
         let mut draft = Draft::new(service, named(&mut put)?, 1);
-        draft.put(put)?;
+        draft.put(namespace, put)?;
         Ok(draft)
     }
 
     /// A deletion that comes alone.
-    pub(super) fn of_delete(service: &'a Service, mut delete: DeleteRequest) -> Result<Draft<'a>, Refused> {
+    pub(super) fn of_delete(
+        service: &'a Service,
+        namespace: Namespace,
+        mut delete: DeleteRequest,
+    ) -> Result<Draft<'a>, Refused> {
         let mut draft = Draft::new(service, named(&mut delete)?, 1);
-        draft.delete(delete)?;
+        draft.delete(namespace, delete)?;
         Ok(draft)
     }
 
     /// Takes all of `writes`, or names the first that cannot be taken.
-    pub(super) fn of(
-        service: &'a Service,
-        request: Option<Request>,
-        writes: Vec<BatchWrite>,
-    ) -> Result<Draft<'a>, Refused> {
+    fn of(service: &'a Service, request: Option<Request>, writes: Vec<BatchWrite>) -> Result<Draft<'a>, Refused> {
         fields::batch_size(writes.len())?;
         let mut draft = Draft::new(service, request, writes.len());
         for (index, write) in writes.into_iter().enumerate() {
@@ -159,19 +223,20 @@ impl<'a> Draft<'a> {
 
     fn add(&mut self, write: BatchWrite) -> Result<(), Refused> {
         match write.write {
-            Some(Write::Put(request)) => self.put(request),
-            Some(Write::Delete(request)) => self.delete(request),
-            None => Err(Refused::field(
-                "write",
-                "WRITE_MISSING",
-                "one of put and delete must be given",
-            )),
+            Some(Write::Put(mut request)) => {
+                let namespace = self.namespace(std::mem::take(&mut request.namespace))?;
+                self.put(namespace, request)
+            }
+            Some(Write::Delete(mut request)) => {
+                let namespace = self.namespace(std::mem::take(&mut request.namespace))?;
+                self.delete(namespace, request)
+            }
+            None => Err(fields::write_missing()),
         }
     }
 
-    fn put(&mut self, request: PutRequest) -> Result<(), Refused> {
+    fn put(&mut self, namespace: Namespace, request: PutRequest) -> Result<(), Refused> {
         fields::no_request_id(&request.request_id)?;
-        let namespace = self.namespace(request.namespace)?;
         let key = fields::key(&request.key)?;
         let (kind, operation) = fields::operation(request.write, request.ttl, self.now)?;
         let Basis { expected, supersede } = self.basis(&namespace, &key, &request.context, request.if_context)?;
@@ -183,9 +248,8 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn delete(&mut self, request: DeleteRequest) -> Result<(), Refused> {
+    fn delete(&mut self, namespace: Namespace, request: DeleteRequest) -> Result<(), Refused> {
         fields::no_request_id(&request.request_id)?;
-        let namespace = self.namespace(request.namespace)?;
         let key = fields::key(&request.key)?;
         let Basis { expected, supersede } = self.basis(&namespace, &key, &request.context, request.if_context)?;
         let supersede = supersede.unwrap_or(Supersede::Unread(namespace.policy.strategy));
@@ -198,6 +262,9 @@ impl<'a> Draft<'a> {
             Entry::Occupied(known) => Ok(known.get().clone()),
             Entry::Vacant(vacant) => {
                 let namespace = self.service.namespace(vacant.key())?;
+                if namespace.policy.replication == Replication::Consensus {
+                    return Err(Refused::batch_mixed());
+                }
                 Ok(vacant.insert(namespace).clone())
             }
         }
@@ -312,11 +379,12 @@ impl Sent {
             Some(replayed) => answers.again(replayed).await,
         }
     }
+}
 
-    /// The same for a single write, which has no place.
-    pub(super) async fn only(self) -> Result<write_result::Result, Refused> {
-        let done = self.done().await.map_err(Refused::out_of_batch)?;
-        let only = done.results.into_iter().next();
+impl Done {
+    /// What a single write did.
+    pub(super) fn only(self) -> Result<write_result::Result, Refused> {
+        let only = self.results.into_iter().next();
         only.and_then(|only| only.result).ok_or(Refused::Confused)
     }
 }
@@ -377,6 +445,7 @@ impl Answers {
                 deleted,
                 clock,
                 replayed,
+                revision: 0,
             }),
             Answer::Put { with_concept } => {
                 let reader = self.service.reader(&target.namespace);
@@ -385,6 +454,7 @@ impl Answers {
                     clock,
                     concept,
                     replayed,
+                    revision: 0,
                 })
             }
         };

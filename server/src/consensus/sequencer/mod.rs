@@ -45,6 +45,8 @@ const COMMAND_BYTES_MIN: usize = 1 << 10;
 const CONCEPT_BYTES_MIN: usize = 256;
 /// What a contribution that is taken over weighs: its row.
 const CONTRIBUTION_BYTES_MIN: usize = 128;
+/// What a further compare or action of a transaction weighs beside its key and value: its row.
+const PART_BYTES_MIN: usize = 128;
 /// Room is given out in units of this size.
 const ROOM_UNIT_BYTES: usize = 1 << 10;
 
@@ -71,13 +73,13 @@ impl Default for Settings {
 
 /// Puts commands in order and decides them; clones share it.
 #[derive(Clone)]
-pub struct Sequencer(pub(super) Arc<Shared>);
+pub struct Sequencer(Arc<Shared>);
 
-pub(super) struct Shared {
+struct Shared {
     engine: Engine,
     cluster: String,
     clock: Arc<dyn Clock>,
-    pub(super) member: Member,
+    member: Member,
     queue: mpsc::UnboundedSender<Message>,
     /// Bounds the queue by weight; first come, first served.
     room: Arc<Semaphore>,
@@ -249,6 +251,11 @@ impl Sequencer {
         )))
     }
 
+    /// This node as a member of raft.
+    pub(super) fn member(&self) -> &Member {
+        &self.0.member
+    }
+
     /// Brings the gauges of raft up to date.
     pub fn sample(&self) {
         self.0.member.sample();
@@ -325,6 +332,7 @@ fn weight_of(command: &Command) -> usize {
             let concepts = concepts.iter().map(|adopted| of_concept(&adopted.concept));
             concepts.sum::<usize>() + members.iter().map(of_member).sum::<usize>()
         }
+        Command::Transact(transaction) => transaction.bytes() + transaction.parts().saturating_sub(1) * PART_BYTES_MIN,
         _ => 0,
     };
     COMMAND_BYTES_MIN + contents

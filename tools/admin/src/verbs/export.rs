@@ -3,7 +3,7 @@
 use std::{io::Write as _, path::PathBuf};
 
 use clap::Args;
-use client::{Client, Concept, Selection, Value as Held, wire::ExportStatesRequest};
+use client::{Client, Concept, Replication, Selection, Value as Held, wire::ExportStatesRequest};
 use serde_json::json;
 
 use super::{Verb, namespaces::word};
@@ -57,6 +57,15 @@ impl Verb for Export {
             }
         }
         let info = client.namespaces().get(&self.namespace).await?;
+        if info.replication == Replication::Consensus && !self.plain {
+            let what = format!(
+                "{} replicates by consensus: its keys have no contexts or stamps to keep",
+                self.namespace
+            );
+            return Err(
+                Failure::new(Code::No, what).next("export it with --plain; continuum-admin backup keeps revisions too")
+            );
+        }
         let target = Target::create(&self.file).map_err(|error| self.cannot(&error))?;
         let mut writing = Writing {
             export: &self,
@@ -204,6 +213,7 @@ mod tests {
                 value,
                 context: client::Context::default(),
                 clock: std::collections::BTreeMap::new(),
+                place: None,
             })
         };
         assert_eq!(

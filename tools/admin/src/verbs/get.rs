@@ -72,8 +72,17 @@ fn details(session: &Session, concept: &Concept) -> String {
         Held::Set(elements) => facts.extend(elements.iter().map(|element| ("element", element.clone()))),
         Held::Counter(total) => facts.push(("total", total.to_string())),
     }
-    let clock = concept.clock.iter().map(|(node, count)| format!("{node}: {count}"));
-    facts.push(("clock", clock.collect::<Vec<_>>().join(", ")));
+    match concept.place {
+        Some(place) => {
+            facts.push(("revision", place.revision.to_string()));
+            facts.push(("created at", place.created_revision.to_string()));
+            facts.push(("version", place.version.to_string()));
+        }
+        None => {
+            let clock = concept.clock.iter().map(|(node, count)| format!("{node}: {count}"));
+            facts.push(("clock", clock.collect::<Vec<_>>().join(", ")));
+        }
+    }
     facts.push(("context", concept.context.to_string()));
     session.output.facts(&facts)
 }
@@ -83,10 +92,12 @@ fn version(version: &Version) -> Vec<(&'static str, String)> {
         || "unknown".to_owned(),
         |at| format!("{} ({})", show::time(at), show::ago(at)),
     );
-    let mut facts = vec![
-        ("value", version.json.clone()),
-        ("written", format!("{at} by {}", version.written_by)),
-    ];
+    // Of what a majority has written no single node is named.
+    let written = match version.written_by.as_str() {
+        "" => at,
+        node => format!("{at} by {node}"),
+    };
+    let mut facts = vec![("value", version.json.clone()), ("written", written)];
     facts.extend(version.expires_at.map(|at| ("expires", show::time(at))));
     facts
 }

@@ -1,7 +1,7 @@
 //! `namespaces`: where concepts live.
 
 use clap::{Args, Subcommand, ValueEnum};
-use client::{NamespaceInfo, Strategy};
+use client::{NamespaceInfo, Replication, Strategy};
 use serde_json::{Value, json};
 
 use super::Verb;
@@ -14,6 +14,7 @@ Examples:
   continuum-admin namespaces list
   continuum-admin namespaces create notes
   continuum-admin namespaces create drafts --strategy keep-siblings
+  continuum-admin namespaces create locks --replication consensus
   continuum-admin namespaces set-policy notes merge-union")]
 pub(super) struct Namespaces {
     #[command(subcommand)]
@@ -29,13 +30,17 @@ enum What {
     #[command(after_help = "\
 Examples:
   continuum-admin namespaces create notes
-  continuum-admin namespaces create drafts --strategy keep-siblings")]
+  continuum-admin namespaces create drafts --strategy keep-siblings
+  continuum-admin namespaces create locks --replication consensus")]
     Create {
         /// Its name: up to 63 of a-z, 0-9, ".", "_" and "-", a letter or digit first
         name: String,
         /// How concurrent values of a register are resolved
         #[arg(long, value_enum, default_value = "last-write-wins")]
         strategy: Policy,
+        /// The road that its writes take, for ever
+        #[arg(long, value_enum, default_value = "mesh")]
+        replication: Road,
     },
     /// Show one namespace
     #[command(after_help = "Examples:\n  continuum-admin namespaces get notes")]
@@ -55,6 +60,15 @@ Examples:
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// The road that the writes of a namespace take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Road {
+    /// Every node takes writes at any time, also while cut off
+    Mesh,
+    /// A majority agrees on each write; reads see all that was acknowledged before
+    Consensus,
 }
 
 /// How the concurrent values of a register become one when they are read.
@@ -85,9 +99,20 @@ impl Verb for Namespaces {
                 let json: Vec<Value> = all.iter().map(one).collect();
                 output.data(&json!({ "namespaces": json }), || table(&session, &all))
             }
-            What::Create { name, strategy } => {
-                let created = namespaces.create(&name, strategy.into()).await?;
-                output.say(&format!("the namespace {name} is created, {}", word(created.strategy)));
+            What::Create {
+                name,
+                strategy,
+                replication,
+            } => {
+                let created = match replication {
+                    Road::Mesh => namespaces.create(&name, strategy.into()).await?,
+                    Road::Consensus if strategy == Policy::LastWriteWins => namespaces.create_consensus(&name).await?,
+                    Road::Consensus => {
+                        let refusal = "--strategy is for --replication mesh: values that a majority agreed on are never concurrent";
+                        return Err(Failure::usage(refusal).next("leave --strategy out"));
+                    }
+                };
+                output.say(&format!("the namespace {name} is created, {}", kind(&created)));
                 output.data(&one(&created), String::new)
             }
             What::Get { name } => {
@@ -118,7 +143,28 @@ impl Verb for Namespaces {
 }
 
 fn one(namespace: &NamespaceInfo) -> Value {
-    json!({ "name": namespace.name, "id": namespace.id, "strategy": word(namespace.strategy) })
+    json!({
+        "name": namespace.name,
+        "id": namespace.id,
+        "replication": road(namespace.replication),
+        "strategy": word(namespace.strategy),
+    })
+}
+
+/// What there is to say of how a namespace takes writes.
+fn kind(namespace: &NamespaceInfo) -> &'static str {
+    match namespace.replication {
+        Replication::Mesh => word(namespace.strategy),
+        Replication::Consensus => road(namespace.replication),
+    }
+}
+
+/// The word for a road, as it is typed.
+fn road(replication: Replication) -> &'static str {
+    match replication {
+        Replication::Mesh => "mesh",
+        Replication::Consensus => "consensus",
+    }
 }
 
 fn table(session: &Session, namespaces: &[NamespaceInfo]) -> String {
@@ -126,11 +172,17 @@ fn table(session: &Session, namespaces: &[NamespaceInfo]) -> String {
         vec![
             namespace.name.clone(),
             namespace.id.to_string(),
-            word(namespace.strategy).to_owned(),
+            road(namespace.replication).to_owned(),
+            match namespace.replication {
+                Replication::Mesh => word(namespace.strategy).to_owned(),
+                Replication::Consensus => "-".to_owned(),
+            },
         ]
     };
     let rows = namespaces.iter().map(row).collect();
-    session.output.table(&["NAMESPACE", "ID", "STRATEGY"], &[1], rows)
+    session
+        .output
+        .table(&["NAMESPACE", "ID", "REPLICATION", "STRATEGY"], &[1], rows)
 }
 
 /// The word for a strategy, as it is typed.

@@ -9,8 +9,8 @@ use std::{
 
 use proto::v1::{
     BatchRequest, BatchResponse, DeleteRequest, DeleteResponse, GetManyRequest, GetManyResponse, GetRequest,
-    GetResponse, ListRequest, ListResponse, PutRequest, PutResponse, ScanRequest, ScanResponse, WatchRequest,
-    WatchResponse, WriteRequest, WriteResponse, Written,
+    GetResponse, ListRequest, ListResponse, PutRequest, PutResponse, ScanRequest, ScanResponse, TransactRequest,
+    TransactResponse, WatchRequest, WatchResponse, WriteRequest, WriteResponse, Written,
     concepts_server::{Concepts, ConceptsServer},
     write_response,
 };
@@ -156,6 +156,11 @@ impl Concepts for Fake {
 
     async fn batch(&self, request: Request<BatchRequest>) -> Result<Response<BatchResponse>, Status> {
         self.note("batch", &request.get_ref().request_id, &request).await?;
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn transact(&self, request: Request<TransactRequest>) -> Result<Response<TransactResponse>, Status> {
+        self.note("transact", &request.get_ref().request_id, &request).await?;
         Ok(Response::new(Default::default()))
     }
 

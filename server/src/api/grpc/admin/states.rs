@@ -47,6 +47,8 @@ const CHUNKS_MAX: usize = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 /// The most writers that a context may name: each is kept by the node for ever.
 const WRITERS_MAX: usize = 1_000;
+/// What other namespaces do not have.
+const STATES: &str = "an export or import of states";
 /// What a chunk's faults are found in.
 const FIELD: &str = "states";
 /// The longest name of a writer, in bytes.
@@ -55,7 +57,7 @@ const NODE_BYTES_MAX: usize = engine::NODE_BYTES_MAX;
 impl Service {
     /// Begins an export.
     pub(super) fn export_checked(&self, request: &ExportStatesRequest) -> Result<Flow<ExportStatesResponse>, Refused> {
-        let namespace = directory::open(self.engine().view(), "namespace", &request.namespace)?;
+        let namespace = directory::mesh(self.engine().view(), "namespace", &request.namespace, STATES)?;
         let prefix = fields::prefix(&request.prefix)?.to_vec();
         let start_after = fields::bound("start_after", &request.start_after)?;
         let with_deleted = !request.omit_deleted;
@@ -149,7 +151,7 @@ impl Service {
     async fn send(&self, chunk: ImportStatesRequest) -> UnderWay {
         let service = self.clone();
         let sent = tasks::blocking(move || {
-            let namespace = directory::open(service.engine().view(), "namespace", &chunk.namespace)?;
+            let namespace = directory::mesh(service.engine().view(), "namespace", &chunk.namespace, STATES)?;
             let states = u32::try_from(chunk.states.len()).unwrap_or(u32::MAX);
             let batch = batch(&namespace, chunk.states)?;
             Ok((service.engine().commit(batch, Durability::Synced), states))

@@ -10,7 +10,7 @@ use tonic_types::{StatusExt, pb};
 
 use super::node::{Node, batch, clock_of, put_write, reason, register, sibling};
 
-fn delete_write(namespace: &str, key: &str) -> BatchWrite {
+pub(super) fn delete_write(namespace: &str, key: &str) -> BatchWrite {
     let request = DeleteRequest {
         namespace: namespace.into(),
         key: key.into(),
@@ -21,7 +21,7 @@ fn delete_write(namespace: &str, key: &str) -> BatchWrite {
     }
 }
 
-fn if_context(request: PutRequest, context: &[u8]) -> PutRequest {
+pub(super) fn if_context(request: PutRequest, context: &[u8]) -> PutRequest {
     PutRequest {
         if_context: Some(context.to_vec()),
         ..request
@@ -43,12 +43,12 @@ fn deleted(result: &WriteResult) -> bool {
 }
 
 /// Which write is to blame, as programs read it.
-fn blamed(status: &Status) -> String {
+pub(super) fn blamed(status: &Status) -> String {
     let details = status.get_error_details();
     details.error_info().expect("always there").metadata["write"].clone()
 }
 
-fn condition_failure(status: &Status) -> ConditionFailure {
+pub(super) fn condition_failure(status: &Status) -> ConditionFailure {
     let whole = pb::Status::decode(status.details()).expect("a google.rpc.Status");
     let ours = whole
         .details

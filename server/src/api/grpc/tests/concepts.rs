@@ -320,7 +320,7 @@ async fn pages_walk_a_prefix_in_order_and_end() {
         namespace: "notes".into(),
         prefix: "a/".into(),
         page_size: 10,
-        page_token: Vec::new(),
+        ..ListRequest::default()
     };
     let (mut keys, mut token) = node.list_keys(first.clone()).await;
     assert_eq!(keys.len(), 10);
@@ -392,6 +392,7 @@ async fn contexts_and_concepts_outlive_a_restart() {
         .get(GetRequest {
             namespace: "drafts".into(),
             key: "k".into(),
+            ..GetRequest::default()
         })
         .await
         .expect("get");

@@ -15,7 +15,7 @@ fn request(keys: &[&str]) -> GetManyRequest {
     GetManyRequest {
         namespace: "notes".into(),
         keys: keys.iter().map(|key| (*key).to_owned()).collect(),
-        omit_contexts: false,
+        ..GetManyRequest::default()
     }
 }
 

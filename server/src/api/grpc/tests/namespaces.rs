@@ -59,26 +59,37 @@ async fn a_namespace_is_created_once_and_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn consensus_is_refused_until_it_is_built() {
+async fn consensus_is_chosen_at_creation_and_has_no_strategies() {
     let node = Node::start().await;
-    let request = CreateNamespaceRequest {
-        name: "strict".into(),
+    let request = |name: &str, strategy: Strategy| CreateNamespaceRequest {
+        name: name.into(),
         replication: Replication::Consensus.into(),
-        strategy: 0,
+        strategy: strategy.into(),
     };
-    let refused = node.namespaces().create(request).await.expect_err("not built");
-    assert_eq!(
-        (refused.code(), reason(&refused).as_str()),
-        (Code::Unimplemented, "CONSENSUS_UNBUILT")
-    );
-    assert_eq!(
-        node.namespaces()
-            .get(GetNamespaceRequest { name: "strict".into() })
+    for (name, strategy) in [("strict", Strategy::Unspecified), ("other", Strategy::LastWriteWins)] {
+        let created = node.namespaces().create(request(name, strategy)).await.expect("create");
+        let created = created.into_inner().namespace.expect("always there");
+        assert_eq!(
+            (created.replication(), created.strategy()),
+            (Replication::Consensus, Strategy::LastWriteWins)
+        );
+    }
+    for strategy in [Strategy::HighestNodeWins, Strategy::MergeUnion, Strategy::KeepSiblings] {
+        let refused = node
+            .namespaces()
+            .create(request("third", strategy))
             .await
-            .expect_err("absent")
-            .code(),
-        Code::NotFound
-    );
+            .expect_err("no strategy");
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::InvalidArgument, "STRATEGY_CONSENSUS")
+        );
+    }
+    let absent = node
+        .namespaces()
+        .get(GetNamespaceRequest { name: "third".into() })
+        .await;
+    assert_eq!(absent.expect_err("absent").code(), Code::NotFound);
     node.stop().await;
 }
 

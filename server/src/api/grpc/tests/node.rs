@@ -224,6 +224,7 @@ impl Node {
         let request = GetRequest {
             namespace: namespace.into(),
             key: key.into(),
+            ..GetRequest::default()
         };
         Ok(self
             .client()

@@ -140,7 +140,7 @@ async fn a_page_token_is_good_for_its_own_list_only() {
         namespace: "notes".into(),
         prefix: "a".into(),
         page_size: 1,
-        page_token: Vec::new(),
+        ..ListRequest::default()
     };
     let (_, token) = node.list_keys(request.clone()).await;
     let context = node.get("notes", "a1").await.expect("get").context;
@@ -158,6 +158,7 @@ async fn a_page_token_is_good_for_its_own_list_only() {
         prefix: prefix.to_owned(),
         page_size: 1,
         page_token: page_token.to_vec(),
+        ..ListRequest::default()
     };
     let foreign = [
         with("other", "a", &token),

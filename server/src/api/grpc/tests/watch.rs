@@ -21,7 +21,7 @@ use crate::runtime::{tasks, time};
 /// Longer than anything takes here.
 const LONG: Duration = Duration::from_secs(20);
 
-fn watching(prefix: &str, resume_token: Vec<u8>) -> WatchRequest {
+pub(super) fn watching(prefix: &str, resume_token: Vec<u8>) -> WatchRequest {
     WatchRequest {
         namespace: "notes".into(),
         prefix: prefix.into(),
@@ -31,17 +31,17 @@ fn watching(prefix: &str, resume_token: Vec<u8>) -> WatchRequest {
 }
 
 /// A watch as its caller holds it.
-struct Watching {
+pub(super) struct Watching {
     messages: Streaming<WatchResponse>,
     /// Changes received and not asked for yet.
     ahead: Vec<Change>,
-    token: Vec<u8>,
-    lsn: u64,
+    pub(super) token: Vec<u8>,
+    pub(super) lsn: u64,
 }
 
 impl Watching {
     /// Begins, and reads the first message.
-    async fn begin(node: &Node, request: WatchRequest) -> Result<Watching, Status> {
+    pub(super) async fn begin(node: &Node, request: WatchRequest) -> Result<Watching, Status> {
         let messages = node.client().watch(request).await?.into_inner();
         let mut watching = Watching {
             messages,
@@ -64,11 +64,20 @@ impl Watching {
     }
 
     /// The next `count` changes as `key=json`, deletions as `key-`.
-    async fn changes(&mut self, count: usize) -> Vec<String> {
+    pub(super) async fn changes(&mut self, count: usize) -> Vec<String> {
         // Progress goes on where changes are missed: the time for each message alone would never be over.
         let collected = time::within(LONG, self.collect(count)).await;
         let changes = collected.unwrap_or_else(|| panic!("{count} changes do not come"));
         changes.iter().map(shown).collect()
+    }
+
+    /// The next change, which must be a put.
+    pub(super) async fn concept(&mut self) -> Concept {
+        let next = time::within(LONG, self.collect(1)).await.expect("in time").remove(0);
+        match next.change {
+            Some(change::Change::Put(concept)) => concept,
+            other => panic!("expected a put, found {other:?}"),
+        }
     }
 
     async fn collect(&mut self, count: usize) -> Vec<Change> {
