@@ -10,12 +10,14 @@
 //!  state    engine
 //! ```
 //!
-//! [`node`] puts the rows together; arrows only point down.
+//! [`node`] puts the rows together; arrows only point down. [`demo`] starts several nodes as processes.
 
 pub mod api;
+pub mod certificates;
 pub mod config;
 pub mod consensus;
 pub mod contribution;
+pub mod demo;
 pub mod formation;
 pub mod metrics;
 pub mod node;

@@ -13,7 +13,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::NonEmptyStringValueParser, error::ErrorKind};
 use continuum_server::{
     config::{self, Effective, ROWS, Row, Sources},
-    formation,
+    demo, formation,
     node::{Node, StartError},
     runtime::{self, directory, logs, process, signals::Signals, time::Stopwatch},
 };
@@ -57,6 +57,7 @@ Examples:
   continuumd --data-dir /var/lib/continuum --http 127.0.0.1:8080
   continuumd --config /etc/continuum.toml
   CONTINUUM_LOG_FORMAT=json continuumd         every flag is a variable and a file key too
+  continuumd demo                              three nodes on this machine, for trying out
   continuumd config print --origin             each effective value and where it comes from
   continuumd config print > continuum.toml     a file to start from
   continuumd config validate continuum.toml
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
             Some(("validate", validate)) => validate_config(validate),
             _ => unreachable!("clap requires one of its subcommands"),
         },
+        Some(("demo", asked)) => demonstrate(asked),
         _ => effective(&[&matches]).and_then(|effective| serve(&effective)),
     };
     match outcome {
@@ -158,8 +160,83 @@ fn command_line() -> Command {
         .about("A node of Continuum, the replicated knowledge database.\nStarted with none of the settings it serves alone, on loopback, with its data in ./continuum-data.")
         .after_help(AFTER_HELP)
         .args_conflicts_with_subcommands(false)
-        .subcommand(config);
+        .subcommand(config)
+        .subcommand(demo_command());
     with_settings(root, false)
+}
+
+fn demo_command() -> Command {
+    Command::new("demo")
+        .about("Start a cluster on this machine, for trying out; Ctrl-C stops it")
+        .arg(
+            Arg::new("nodes")
+                .long("nodes")
+                .value_name("COUNT")
+                .value_parser(clap::value_parser!(u8).range(1..=i64::from(demo::NODES_MAX)))
+                .default_value("3")
+                .help("How many nodes, each a process"),
+        )
+        .arg(
+            Arg::new("base-port")
+                .long("base-port")
+                .value_name("PORT")
+                .value_parser(clap::value_parser!(u16).range(1..=64_000))
+                .help("gRPC of the first node; the others follow, HTTP a thousand above [default: 7000 and 8000, or what is free]"),
+        )
+        .arg(
+            Arg::new("dir")
+                .long("dir")
+                .value_name("FOLDER")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Where data, certificates and logs lie; the same folder is the same cluster again [default: a temporary one]"),
+        )
+        .arg(
+            Arg::new("insecure-loopback")
+                .long("insecure-loopback")
+                .action(ArgAction::SetTrue)
+                .help("No TLS"),
+        )
+        .arg(
+            Arg::new("output")
+                .short('o')
+                .long("output")
+                .value_parser(["text", "json"])
+                .default_value("text")
+                .help("json: one line, once the cluster is ready"),
+        )
+        .after_help("Examples:\n  continuumd demo\n  continuumd demo --nodes 5 --dir ./cluster\n  continuumd demo -o json --base-port 17000")
+}
+
+/// A cluster of processes, until a signal comes.
+fn demonstrate(asked: &ArgMatches) -> Result<(), Failure> {
+    let runtime =
+        runtime::build(1).map_err(|error| Failure::told(EX_OSERR, format!("cannot start threads: {error}")))?;
+    let told = |error: demo::Error| Failure::told(EX_UNAVAILABLE, error.to_string());
+    let program = std::env::current_exe();
+    let settings = demo::Settings {
+        nodes: *asked.get_one("nodes").expect("it has a default"),
+        base_port: asked.get_one("base-port").copied(),
+        folder: asked.get_one("dir").cloned(),
+        insecure: asked.get_flag("insecure-loopback"),
+        program: program.map_err(|error| Failure::told(EX_OSERR, format!("cannot find continuumd itself: {error}")))?,
+    };
+    runtime.block_on(async {
+        let mut signals = Signals::listen()
+            .map_err(|error| Failure::told(EX_OSERR, format!("cannot listen for signals: {error}")))?;
+        let demo = tokio::select! {
+            started = demo::Demo::start(&settings) => started.map_err(told)?,
+            _ = signals.next() => return Ok(()),
+        };
+        let written = match asked.get_one::<String>("output").map(String::as_str) {
+            Some("json") => write_out(&format!("{}\n", demo.to_json())),
+            _ => write_out(&demo.to_text()),
+        };
+        if written.is_ok() {
+            signals.next().await;
+        }
+        demo.stop().await.map_err(told)?;
+        written
+    })
 }
 
 /// A flag for each row of the table. `-h` shows those typed often, `--help` all.

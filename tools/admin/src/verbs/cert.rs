@@ -2,19 +2,17 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use clap::{Args, Subcommand};
-use jiff::{Span, Timestamp, tz::TimeZone};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
+use engine::clock::Clock as _;
 use serde_json::{Value, json};
+use server::{
+    certificates::{Authority, Error, Leaf, Signed, cert_path, key_path},
+    runtime::time::SystemClock,
+};
 
 use super::Verb;
 use crate::{
@@ -22,14 +20,6 @@ use crate::{
     session::Session,
 };
 
-/// Years until the authority's own certificate ends.
-const AUTHORITY_YEARS: i32 = 10;
-/// Days until the certificate of a node or caller ends.
-const LEAF_DAYS: i32 = 365;
-/// A clock that is behind must not find a certificate too young.
-const BACK_DAYS: i32 = 1;
-/// By these names every node may be called on its own machine.
-const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// The longest name of a node or caller: it is a label of DNS.
 const NAME_BYTES_MAX: usize = 63;
 
@@ -70,15 +60,6 @@ Examples:
     },
 }
 
-/// A certificate to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Leaf {
-    name: String,
-    /// By what else it is called.
-    hosts: Vec<String>,
-    serves: bool,
-}
-
 impl Verb for Cert {
     const NAME: &'static str = "cert";
 
@@ -90,7 +71,12 @@ impl Verb for Cert {
 }
 
 fn create(session: &Session, folder: &Path, leaves: &[Leaf]) -> Result<(), Failure> {
-    fs::create_dir_all(folder).map_err(|error| cannot("create", folder, &error))?;
+    fs::create_dir_all(folder).map_err(|error| {
+        Failure::new(
+            Code::CannotCreate,
+            format!("cannot create {}: {error}", folder.display()),
+        )
+    })?;
     let paths = |leaf: &Leaf| [cert_path(folder, &leaf.name), key_path(folder, &leaf.name)];
     let mut all = HashSet::from([cert_path(folder, "ca"), key_path(folder, "ca")]);
     if let Some(path) = leaves.iter().flat_map(paths).find(|path| !all.insert(path.clone())) {
@@ -108,8 +94,18 @@ fn create(session: &Session, folder: &Path, leaves: &[Leaf]) -> Result<(), Failu
             .next("choose another name, or move the file away to make a new certificate"));
         }
     }
-    let (authority, new) = authority(folder)?;
-    let made = leaves.iter().map(|leaf| sign(folder, leaf, &authority));
+    let authority = Authority::in_folder(folder, SystemClock.now()).map_err(|error| failure(&error))?;
+    let new = authority.new;
+    let made = leaves.iter().map(|leaf| {
+        let made = authority.sign(leaf).map_err(|error| failure(&error))?;
+        let Signed {
+            cert,
+            key,
+            names,
+            expires_at,
+        } = made;
+        Ok(json!({ "name": leaf.name, "cert": cert, "key": key, "names": names, "expires_at": expires_at }))
+    });
     let made = made.collect::<Result<Vec<Value>, Failure>>()?;
     let ca = cert_path(folder, "ca");
     session.output.say(&format!(
@@ -147,114 +143,20 @@ fn create(session: &Session, folder: &Path, leaves: &[Leaf]) -> Result<(), Failu
     })
 }
 
-/// The folder's authority, made if there is none; whether it was made.
-fn authority(folder: &Path) -> Result<(Issuer<'static, KeyPair>, bool), Failure> {
-    let (cert, key) = (cert_path(folder, "ca"), key_path(folder, "ca"));
-    let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "Continuum development authority");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    (params.not_before, params.not_after, _) = validity(Span::new().years(AUTHORITY_YEARS))?;
-    match (cert.exists(), key.exists()) {
-        (true, true) => {
-            let text = fs::read_to_string(&key).map_err(|error| cannot("read", &key, &error))?;
-            let pair = KeyPair::from_pem(&text).map_err(|error| {
-                Failure::new(Code::Data, format!("{} holds no private key: {error}", key.display()))
-                    .next("name another folder, or move ca.pem and ca-key.pem away to begin anew")
-            })?;
-            // Names and key identifier are those of ca.pem, which was made by these very lines.
-            Ok((Issuer::new(params, pair), false))
+/// What went wrong, for a person.
+fn failure(error: &Error) -> Failure {
+    let told = error.to_string();
+    match error {
+        Error::NoKey { .. } => {
+            Failure::new(Code::Data, told).next("name another folder, or move ca.pem and ca-key.pem away to begin anew")
         }
-        (false, false) => {
-            let pair = KeyPair::generate().map_err(internal)?;
-            let certificate = params.self_signed(&pair).map_err(internal)?;
-            write(&key, &pair.serialize_pem(), 0o600)?;
-            write(&cert, &certificate.pem(), 0o644)?;
-            Ok((Issuer::new(params, pair), true))
+        Error::Half { .. } => {
+            Failure::new(Code::NoInput, told).next("bring the other half back, or name another folder")
         }
-        (whole, _) => {
-            let (there, missing) = if whole { (&cert, &key) } else { (&key, &cert) };
-            Err(Failure::new(
-                Code::NoInput,
-                format!(
-                    "{} is there without {}; nothing was made",
-                    there.display(),
-                    missing.display()
-                ),
-            )
-            .next("bring the other half back, or name another folder"))
-        }
+        Error::Io { .. } => Failure::new(Code::CannotCreate, told),
+        Error::Clock(_) => Failure::new(Code::Config, told),
+        Error::Library(_) => Failure::new(Code::Software, told),
     }
-}
-
-fn sign(folder: &Path, leaf: &Leaf, authority: &Issuer<'static, KeyPair>) -> Result<Value, Failure> {
-    let (cert, key) = (cert_path(folder, &leaf.name), key_path(folder, &leaf.name));
-    let mut names = vec![leaf.name.clone()];
-    names.extend(leaf.hosts.iter().cloned());
-    if leaf.serves {
-        names.extend(LOOPBACK.map(str::to_owned));
-    }
-    let mut seen = HashSet::new();
-    names.retain(|name| seen.insert(name.clone()));
-    let mut params = CertificateParams::new(names.clone()).map_err(internal)?;
-    params.distinguished_name.push(DnType::CommonName, leaf.name.as_str());
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    if leaf.serves {
-        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
-    }
-    params.use_authority_key_identifier_extension = true;
-    let expires;
-    (params.not_before, params.not_after, expires) = validity(Span::new().days(LEAF_DAYS))?;
-    let pair = KeyPair::generate().map_err(internal)?;
-    let certificate = params.signed_by(&pair, authority).map_err(internal)?;
-    write(&key, &pair.serialize_pem(), 0o600)?;
-    write(&cert, &certificate.pem(), 0o644)?;
-    Ok(json!({ "name": leaf.name, "cert": cert, "key": key, "names": names, "expires_at": expires }))
-}
-
-/// From a day before now to `after` it, as certificates have it and as people do.
-fn validity<T>(after: Span) -> Result<(T, T, String), Failure>
-where
-    T: From<SystemTime>,
-{
-    let now = Timestamp::now().to_zoned(TimeZone::UTC);
-    let wrong =
-        |error: jiff::Error| Failure::new(Code::Config, format!("this machine's clock cannot be right: {error}"));
-    let from = now.checked_sub(Span::new().days(BACK_DAYS)).map_err(wrong)?;
-    let until = now.checked_add(after).map_err(wrong)?;
-    let date = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    Ok((
-        SystemTime::from(from.timestamp()).into(),
-        SystemTime::from(until.timestamp()).into(),
-        date,
-    ))
-}
-
-fn cert_path(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}.pem"))
-}
-
-fn key_path(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}-key.pem"))
-}
-
-/// Writes a file that was not there.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
-    let opened = File::options().write(true).create_new(true).mode(mode).open(path);
-    opened
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .map_err(|error| cannot("write", path, &error))
-}
-
-fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Code::CannotCreate, format!("cannot {what} {}: {error}", path.display()))
-}
-
-fn internal(error: rcgen::Error) -> Failure {
-    Failure::new(Code::Software, format!("cannot make a certificate: {error}"))
 }
 
 /// `db1`, or `db1=10.0.0.1,db1.lan`.
