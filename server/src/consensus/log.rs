@@ -6,8 +6,8 @@
 //!  purge  ─► Purged row and the entries from the purge before: one frame, nobody waits
 //! ```
 //!
-//! Invariants: `IOFlushed` and a saved vote are answered after the sync that covers them. What is not in the store yet is in
-//! `recent`. The store is never searched before the first entry: there lie the remains of what was purged.
+//! Invariants: `IOFlushed` and a saved vote are answered after the sync that covers them, and of what comes behind a frame that
+//! failed nothing is told as written. What is not in the store yet is in `recent`.
 
 use std::{
     collections::VecDeque,
@@ -82,10 +82,29 @@ struct Written {
 /// What is to be done when it is synced.
 enum Then {
     /// Entries before this index are in the store; whoever appended them is told with the last frame.
-    Appended(u64, Option<IOFlushed<Types>>),
+    Appended(u64, Option<Flushed>),
     /// Whoever waits is told.
     Tell(oneshot::Sender<io::Result<()>>),
     Nothing,
+}
+
+/// Whoever waits for an append. Dropped untold it is told that the append failed, else raft would wait for ever.
+struct Flushed(Option<IOFlushed<Types>>);
+
+impl Flushed {
+    fn tell(mut self, outcome: io::Result<()>) {
+        if let Some(waiting) = self.0.take() {
+            waiting.io_completed(outcome);
+        }
+    }
+}
+
+impl Drop for Flushed {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.0.take() {
+            waiting.io_completed(Err(fatal("raft's log was closed before it was synced")));
+        }
+    }
 }
 
 impl Log {
@@ -131,7 +150,7 @@ impl Log {
             .engine
             .commit(Batch::one(Mutation::Raft(writes)), Durability::Synced);
         let since = Stopwatch::start();
-        // The acknowledger ends after the last log is gone.
+        // The acknowledger ends after the last log is gone. Should it have panicked, dropping this tells whoever waits.
         let _taken = self.0.written.send(Written { pending, since, then });
     }
 
@@ -220,10 +239,16 @@ impl State {
     }
 }
 
-/// Tells of frames that are synced, in their order, until the log is gone.
+/// Tells of frames that are synced, in their order, until the log is gone. Once one has failed all that follow have: a log
+/// with a hole is none.
 async fn acknowledge(log: std::sync::Weak<Shared>, mut waiting: mpsc::UnboundedReceiver<Written>, seconds: Histogram) {
+    let mut failed: Option<String> = None;
     while let Some(Written { pending, since, then }) = waiting.recv().await {
-        let synced = pending.await.map(drop).map_err(fatal);
+        let outcome = pending.await;
+        if let (Err(error), None) = (&outcome, &failed) {
+            failed = Some(format!("raft's log ends before a frame that was not written: {error}"));
+        }
+        let synced = failed.as_ref().map_or(Ok(()), |reason| Err(fatal(reason)));
         match then {
             Then::Appended(next, told) => {
                 seconds.record(since.seconds());
@@ -233,9 +258,7 @@ async fn acknowledge(log: std::sync::Weak<Shared>, mut waiting: mpsc::UnboundedR
                     state.shrink();
                 }
                 if let Some(told) = told {
-                    told.io_completed(synced);
-                } else if let Err(error) = synced {
-                    tracing::error!(%error, "part of an append to raft's log was not written");
+                    told.tell(synced);
                 }
             }
             Then::Tell(told) => {
@@ -243,7 +266,7 @@ async fn acknowledge(log: std::sync::Weak<Shared>, mut waiting: mpsc::UnboundedR
             }
             Then::Nothing => {
                 if let Err(error) = synced {
-                    tracing::warn!(%error, "raft's log could not be purged; the next purge makes up for it");
+                    tracing::warn!(%error, "raft's log was not purged; raft does it again after the next start");
                 }
             }
         }
@@ -327,3 +350,6 @@ impl Stream for Entries {
         Poll::Ready(entry.map(Ok))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use openraft::{
 
 use super::{
     super::types::{Entry, LogId, Types, Vote, stored_entry, stored_log_id, stored_vote},
-    FRAME_BYTES_MAX, Log, PURGE_ENTRIES_MAX, Then,
+    FRAME_BYTES_MAX, Flushed, Log, PURGE_ENTRIES_MAX, Then,
 };
 
 impl RaftLogStorage<Types> for Log {
@@ -45,6 +45,7 @@ impl RaftLogStorage<Types> for Log {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
+        let told = Flushed(Some(callback));
         let (mut frame, mut bytes) = (Vec::new(), 0);
         let mut next = self.0.state.lock().next();
         for entry in entries {
@@ -59,7 +60,7 @@ impl RaftLogStorage<Types> for Log {
             frame.push(write);
             self.0.state.lock().push(entry, entry_bytes);
         }
-        self.send(frame, Then::Appended(next, Some(callback)));
+        self.send(frame, Then::Appended(next, Some(told)));
         Ok(())
     }
 

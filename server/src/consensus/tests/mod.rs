@@ -30,25 +30,25 @@ impl Clock for Ticking {
     }
 }
 
-fn clock() -> Arc<dyn Clock> {
+pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(Ticking(AtomicU64::new(0)))
 }
 
 /// A node whose process can be ended and whose power can be cut.
-struct Machine {
+pub(super) struct Machine {
     log: Arc<Faulty>,
     store: Arc<Memory>,
 }
 
 impl Machine {
-    fn new() -> Machine {
+    pub(super) fn new() -> Machine {
         Machine {
             log: Arc::new(Faulty::new()),
             store: Arc::new(Memory::new()),
         }
     }
 
-    fn open(&self) -> Engine {
+    pub(super) fn open(&self) -> Engine {
         let environment = Environment {
             node: "test".to_owned(),
             clock: clock(),
@@ -68,7 +68,7 @@ impl Machine {
     }
 
     /// Cuts the power under a running engine: the store goes first, for what was retired from the log was flushed before.
-    fn power_cut(&self, seed: u64) -> Machine {
+    pub(super) fn power_cut(&self, seed: u64) -> Machine {
         let store = Arc::new(self.store.power_cut());
         self.log.fail_syncs_after(0);
         let log = Arc::new(self.log.power_cut(seed));
