@@ -13,7 +13,7 @@ use std::{
     collections::VecDeque,
     fmt::Debug,
     io,
-    ops::{Bound, RangeBounds},
+    ops::{Bound, Range, RangeBounds},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -70,6 +70,8 @@ struct State {
     recent_bytes: usize,
     /// Entries before this index are in the store.
     stored: u64,
+    /// How often entries were taken off the end.
+    cuts: u64,
 }
 
 /// A frame on its way, in the order of the frames.
@@ -120,7 +122,7 @@ impl Log {
             None => None,
             Some(index) => {
                 let mut found = raft_log::entries(view, index, index + 1).map_err(fatal)?;
-                let last = found.pop().ok_or_else(|| fatal("raft's last entry is gone"))?;
+                let (_, last) = found.pop().ok_or_else(|| fatal(raft_log::missing(index)))?;
                 Some(entry(index, last)?.log_id)
             }
         };
@@ -131,6 +133,7 @@ impl Log {
             last,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            cuts: 0,
         };
         let (written, waiting) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
@@ -163,32 +166,54 @@ impl Log {
 
     /// Entries of `[from, to)` that are there.
     fn read(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
-        let (from, to, recent) = {
-            let state = self.0.state.lock();
-            let from = from.max(state.first());
-            let to = to.min(state.next());
-            if from >= to {
-                return Ok(Vec::new());
+        loop {
+            let found = self.0.state.lock().find(from, to);
+            if found.stored.is_empty() {
+                return Ok(found.recent);
             }
-            let begin = state.recent_first();
-            let place = |index: u64| usize::try_from(index.saturating_sub(begin)).unwrap_or(usize::MAX);
-            let recent = state
-                .recent
-                .range(place(from).min(state.recent.len())..place(to).min(state.recent.len()));
-            let recent: Vec<Entry> = recent.map(|(entry, _)| entry.clone()).collect();
-            (from, to.min(begin), recent)
-        };
-        if from >= to {
-            return Ok(recent);
+            let stored = raft_log::entries(self.0.engine.view(), found.stored.start, found.stored.end);
+            let (first, cuts) = {
+                let state = self.0.state.lock();
+                (state.first(), state.cuts)
+            };
+            if cuts == found.cuts {
+                return found.with(stored.map_err(fatal)?, first);
+            }
+            // The end was cut off meanwhile, and other entries may have come in its place.
         }
-        let stored = raft_log::entries(self.0.engine.view(), from, to).map_err(fatal)?;
-        // Entries at the front may be purged meanwhile; those at the end are there.
-        let begin = to - stored.len() as u64;
-        let mut entries = Vec::with_capacity(stored.len() + recent.len());
-        for (index, stored) in (begin..).zip(stored) {
+    }
+}
+
+/// Where entries are.
+struct Found {
+    /// These are in the store, but for those that are purged meanwhile.
+    stored: Range<u64>,
+    /// These follow them.
+    recent: Vec<Entry>,
+    /// How often the end had been cut off.
+    cuts: u64,
+}
+
+impl Found {
+    /// All of them, with what the store had; `first` is the first that the log had when it had been read. Only what was purged
+    /// may be missing.
+    fn with(self, stored: Vec<(u64, raft_log::Entry)>, first: u64) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::with_capacity(stored.len() + self.recent.len());
+        let mut next = self.stored.start.max(first);
+        for (index, stored) in stored {
+            if index < next {
+                continue;
+            }
+            if index > next {
+                break;
+            }
             entries.push(entry(index, stored)?);
+            next += 1;
         }
-        entries.extend(recent);
+        if next < self.stored.end {
+            return Err(fatal(raft_log::missing(next)));
+        }
+        entries.extend(self.recent);
         Ok(entries)
     }
 }
@@ -202,6 +227,20 @@ impl State {
     /// The index behind the last entry.
     fn next(&self) -> u64 {
         self.last.as_ref().map_or(self.first(), |last| last.index + 1)
+    }
+
+    /// Where the entries of `[from, to)` are, as far as the log has them.
+    fn find(&self, from: u64, to: u64) -> Found {
+        let (from, to) = (from.max(self.first()), to.min(self.next()));
+        let begin = self.recent_first();
+        let place = |index: u64| usize::try_from(index.saturating_sub(begin)).unwrap_or(usize::MAX);
+        let end = place(to).min(self.recent.len());
+        let recent = self.recent.range(place(from).min(end)..end);
+        Found {
+            stored: from..to.min(begin),
+            recent: recent.map(|(entry, _)| entry.clone()).collect(),
+            cuts: self.cuts,
+        }
     }
 
     /// The index from which on entries are in memory.
@@ -236,6 +275,7 @@ impl State {
         }
         self.last = last;
         self.stored = self.stored.min(next);
+        self.cuts += 1;
     }
 }
 

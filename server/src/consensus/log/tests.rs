@@ -78,6 +78,7 @@ async fn who_waits_is_told_when_nobody_acknowledges_any_more() {
             recent: VecDeque::new(),
             recent_bytes: 0,
             stored: 0,
+            cuts: 0,
         }),
         written,
     }));
