@@ -3,11 +3,12 @@
 //! ```text
 //!  append ─► recent (readable at once) ─► Engine::commit, a synced frame ─► acknowledger, in order ─► IOFlushed
 //!  read   ─► recent, else family raft_log from the first entry on
-//!  purge  ─► Purged row and the entries from the purge before: one frame, nobody waits
+//!  purge  ─► Purged row and the entries from the purge before, in one frame or step by step; nobody waits
 //! ```
 //!
 //! Invariants: `IOFlushed` and a saved vote are answered after the sync that covers them, and of what comes behind a frame that
-//! failed nothing is told as written. What is not in the store yet is in `recent`.
+//! failed nothing is told as written. What is not in the store yet is in `recent`. Each frame of a purge says itself how far it goes, so
+//! no frame leaves entries before the first one.
 
 use std::{
     collections::VecDeque,
@@ -21,6 +22,7 @@ use std::{
 
 use engine::{
     Batch, Durability, Engine, Mutation, Pending,
+    commit::BATCH_BYTES_MAX,
     keyspace::{
         raft_log,
         raft_state::{self, Purged},
@@ -33,7 +35,10 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 
-use super::types::{Entry, LogId, Types, Vote, entry, fatal, log_id, vote};
+use super::{
+    sequencer,
+    types::{Entry, LogId, Types, Vote, entry, fatal, log_id, vote},
+};
 use crate::{
     metrics::{self as counts, Metrics},
     runtime::{tasks, time::Stopwatch},
@@ -43,12 +48,23 @@ mod storage;
 
 /// Entries kept in memory beyond those that are not in the store yet, in bytes: those that are about to be applied or sent.
 const RECENT_BYTES_MAX: usize = 2 << 20;
-/// One frame takes no further entry beyond these bytes.
+/// One frame takes no further entry beyond these bytes; a single larger entry is a frame of its own.
 const FRAME_BYTES_MAX: usize = 4 << 20;
+/// What an entry takes in a frame besides its bytes.
+const ENTRY_BYTES: usize = 64;
+/// What a frame takes in the log besides its entries.
+const FRAME_SLACK_BYTES: usize = 4 << 10;
 /// Entries read at once, where not all are needed at once.
 const READ_ENTRIES_MAX: u64 = 16;
 /// Entries taken away by one frame.
-const PURGE_ENTRIES_MAX: u64 = 65_536;
+const DELETED_ENTRIES_MAX: u64 = 16_384;
+
+/// What the sequencer gathers is one frame, and a frame is one batch, of entries or of what takes them away.
+const _: () = {
+    assert!(sequencer::BATCH_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX + FRAME_SLACK_BYTES <= BATCH_BYTES_MAX);
+    assert!((DELETED_ENTRIES_MAX as usize) * (size_of::<u64>() + ENTRY_BYTES) <= FRAME_BYTES_MAX);
+};
 
 /// The log; clones share it.
 #[derive(Clone)]
@@ -144,6 +160,11 @@ impl Log {
         let seconds = metrics.histogram(counts::RAFT_APPEND_SECONDS, &[]);
         drop(tasks::spawn(acknowledge(Arc::downgrade(&shared), waiting, seconds)));
         Ok(Log(shared))
+    }
+
+    /// The largest entry that can be written: it must fit a segment of the engine's log, too.
+    fn entry_bytes_max(&self) -> usize {
+        self.0.engine.batch_bytes_max() - FRAME_SLACK_BYTES
     }
 
     /// Sends a frame; what follows is done when it is synced.
@@ -257,6 +278,16 @@ impl State {
     /// Forgets what is in the store, the oldest first.
     fn shrink(&mut self) {
         while self.recent_bytes > RECENT_BYTES_MAX && self.recent_first() < self.stored {
+            let Some((_, bytes)) = self.recent.pop_front() else {
+                return;
+            };
+            self.recent_bytes -= bytes;
+        }
+    }
+
+    /// Forgets entries before `first`, which are purged.
+    fn forget(&mut self, first: u64) {
+        while self.recent_first() < first {
             let Some((_, bytes)) = self.recent.pop_front() else {
                 return;
             };

@@ -12,6 +12,7 @@ use std::{io, path::PathBuf};
 
 use engine::{
     Batch, Durability, Engine, Mutation,
+    commit::BATCH_BYTES_MAX,
     image::Applied,
     keyspace::raft_state,
     ledger::{self, Decision, Overlay, Proposal},
@@ -25,6 +26,7 @@ use openraft::{
 use tokio_stream::{Stream, StreamExt as _};
 
 use super::{
+    sequencer::{TRIED_BYTES, weight_of},
     snapshot::{self, Builder, Image},
     types::{
         Decisions, Entry, LogId, Proposals, SnapshotMeta, StoredMembership, Types, fatal, log_id, members_of,
@@ -35,6 +37,11 @@ use crate::metrics::{self as counts, Metrics};
 
 /// One frame takes no further proposal beyond these bytes.
 const FRAME_BYTES_MAX: usize = 1 << 20;
+/// What a proposal writes that was not tried out, for each byte that it weighs: rows and their keys beside short texts.
+const WRITTEN_PER_WEIGHT: usize = 4;
+
+/// The last proposal of a frame still fits the batch. One that was tried out gets a frame of its own.
+const _: () = assert!(FRAME_BYTES_MAX + WRITTEN_PER_WEIGHT * TRIED_BYTES < BATCH_BYTES_MAX);
 /// Entries that are in memory at once.
 const ENTRIES_MAX: usize = 64;
 
@@ -140,7 +147,8 @@ impl Machine {
     /// Decides as many as the overlay has room for; how many.
     fn proposals(&self, overlay: &mut Overlay<'_>, rest: &[Proposal], deciding: &mut Deciding) -> io::Result<usize> {
         for (taken, proposal) in rest.iter().enumerate() {
-            if overlay.bytes() >= FRAME_BYTES_MAX {
+            let heavy = weight_of(&proposal.command) > TRIED_BYTES;
+            if overlay.bytes() >= FRAME_BYTES_MAX || heavy && !overlay.is_empty() {
                 return Ok(taken);
             }
             let decision = ledger::apply(overlay, proposal.clone());
