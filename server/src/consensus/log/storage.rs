@@ -5,7 +5,7 @@ use std::{io, mem};
 use engine::{
     keyspace::{
         raft_log,
-        raft_state::{self, Purged},
+        raft_state::{self, Applied, Purged, Snapshot},
     },
     store::Write,
 };
@@ -121,12 +121,30 @@ impl RaftLogStorage<Types> for Log {
             self.send(purged(begin, step.index + 1, &step), Then::Nothing);
             begin = step.index + 1;
         }
-        self.send(purged(begin, to, &upto), Then::Nothing);
-        Ok(())
+        let mut writes = purged(begin, to, &upto);
+        if upto.index < next {
+            self.send(writes, Then::Nothing);
+            return Ok(());
+        }
+        // Beyond the end: a snapshot was installed, or what is applied outlived a power cut and the end of the log did not.
+        writes.extend(self.snapshot_of_the_applied(&upto)?);
+        self.sync(writes).await
     }
 }
 
 impl Log {
+    /// What stands for the entries before a log that begins behind `last`: what is applied, if no snapshot has come so far.
+    fn snapshot_of_the_applied(&self, last: &LogId) -> io::Result<Option<Write>> {
+        let view = self.0.engine.view();
+        let Some(applied): Option<Applied> = raft_state::read(view).map_err(fatal)? else {
+            return Ok(None);
+        };
+        let snapshot: Option<Snapshot> = raft_state::read(view).map_err(fatal)?;
+        let is_older = snapshot.and_then(|Snapshot(of)| of.last) < applied.last;
+        let is_all = applied.last == Some(stored_log_id(last));
+        Ok((is_all && is_older).then(|| raft_state::put(&Snapshot(applied))))
+    }
+
     /// The entries at which a purge of `[from, to)` pauses: a log that is cut there is a log.
     fn purge_steps(&self, from: u64, to: u64) -> io::Result<Vec<LogId>> {
         let mut steps = Vec::new();

@@ -16,6 +16,7 @@ use engine::{
 };
 use wal::storage::{Faulty, Storage};
 
+mod ahead;
 mod install;
 mod life;
 mod log;
