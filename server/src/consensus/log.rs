@@ -79,6 +79,8 @@ struct Shared {
 struct State {
     vote: Option<Vote>,
     purged: Option<LogId>,
+    /// The index of the first entry there could be: the one behind the last that was purged.
+    first: u64,
     /// Of the last entry, if there is any.
     last: Option<LogId>,
     /// The latest entries, and what each weighs.
@@ -146,6 +148,7 @@ impl Log {
             vote: raft_state::read(view).map_err(fatal)?.map(vote),
             stored: last.as_ref().map_or(first, |last| last.index + 1),
             purged,
+            first,
             last,
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -195,7 +198,7 @@ impl Log {
             let stored = raft_log::entries(self.0.engine.view(), found.stored.start, found.stored.end);
             let (first, cuts) = {
                 let state = self.0.state.lock();
-                (state.first(), state.cuts)
+                (state.first, state.cuts)
             };
             if cuts == found.cuts {
                 return found.with(stored.map_err(fatal)?, first);
@@ -240,19 +243,14 @@ impl Found {
 }
 
 impl State {
-    /// The index of the first entry there could be.
-    fn first(&self) -> u64 {
-        self.purged.as_ref().map_or(0, |purged| purged.index + 1)
-    }
-
     /// The index behind the last entry.
     fn next(&self) -> u64 {
-        self.last.as_ref().map_or(self.first(), |last| last.index + 1)
+        self.last.as_ref().map_or(self.first, |last| last.index + 1)
     }
 
     /// Where the entries of `[from, to)` are, as far as the log has them.
     fn find(&self, from: u64, to: u64) -> Found {
-        let (from, to) = (from.max(self.first()), to.min(self.next()));
+        let (from, to) = (from.max(self.first), to.min(self.next()));
         let begin = self.recent_first();
         let place = |index: u64| usize::try_from(index.saturating_sub(begin)).unwrap_or(usize::MAX);
         let end = place(to).min(self.recent.len());
@@ -270,6 +268,10 @@ impl State {
     }
 
     fn push(&mut self, entry: Entry, bytes: usize) {
+        if self.last.is_none() {
+            // The same, but in openraft's own tests, which begin a log where they like.
+            self.first = entry.log_id.index;
+        }
         self.last = Some(entry.log_id);
         self.recent_bytes += bytes;
         self.recent.push_back((entry, bytes));

@@ -79,11 +79,11 @@ impl RaftLogStorage<Types> for Log {
         let (next, mut end) = {
             let mut state = self.0.state.lock();
             let (next, end) = (last.as_ref().map_or(0, |last| last.index + 1), state.next());
-            let next = next.max(state.first());
+            let next = next.max(state.first);
             if next >= end {
                 return Ok(());
             }
-            let last = last.filter(|last| last.index >= state.first());
+            let last = last.filter(|last| last.index >= state.first);
             state.truncate(next, last);
             (next, end)
         };
@@ -100,7 +100,7 @@ impl RaftLogStorage<Types> for Log {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         let (from, next) = {
             let state = self.0.state.lock();
-            (state.first(), state.next())
+            (state.first, state.next())
         };
         if upto.index < from {
             return Ok(());
@@ -114,6 +114,7 @@ impl RaftLogStorage<Types> for Log {
                 state.stored = upto.index + 1;
             }
             state.forget(upto.index + 1);
+            state.first = upto.index + 1;
             state.purged = Some(upto);
         }
         let mut begin = from;

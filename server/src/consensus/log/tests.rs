@@ -46,6 +46,7 @@ fn flushed() -> (Option<Flushed>, impl Future<Output = io::Result<()>>) {
 #[tokio::test]
 async fn a_failed_part_fails_its_append_and_whatever_follows() {
     let log = Log::open(Machine::new().open(), &Metrics::new()).unwrap();
+    (0..3).for_each(|index| log.0.state.lock().push(blank(index), 1));
     let (before, told_before) = flushed();
     log.send(vec![row(0)], Then::Appended(1, before));
     log.send(refused(), Then::Appended(1, None));
@@ -74,6 +75,7 @@ async fn who_waits_is_told_when_nobody_acknowledges_any_more() {
         state: Mutex::new(State {
             vote: None,
             purged: None,
+            first: 0,
             last: None,
             recent: VecDeque::new(),
             recent_bytes: 0,
