@@ -11,10 +11,10 @@
 use std::{io, path::PathBuf};
 
 use engine::{
-    Batch, Durability, Engine, Mutation,
+    Batch, Durability, Engine, Mutation, backup,
     commit::BATCH_BYTES_MAX,
     image::Applied,
-    keyspace::raft_state,
+    keyspace::raft_state::{self, Installing},
     ledger::{self, Decision, Overlay, Proposal},
 };
 use metrics::{Counter, Histogram};
@@ -66,9 +66,14 @@ impl Machine {
     /// Goes on where the database is. An install that was cut short has been made up for.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read, or what is in it is half of a snapshot.
     pub(super) fn open(engine: Engine, incoming: Option<PathBuf>, metrics: &Metrics) -> io::Result<Machine> {
-        let cluster = engine.cluster().iter().map(|byte| format!("{byte:02x}")).collect();
+        let cluster = backup::hex(&engine.cluster());
+        if let Some(Installing { file, .. }) = raft_state::read(engine.view()).map_err(fatal)? {
+            return Err(fatal(format!(
+                "the snapshot {file} was being put in place when the node ended, and nobody has said where it lies"
+            )));
+        }
         let applied = raft_state::read(engine.view()).map_err(fatal)?.unwrap_or_default();
         Ok(Machine {
             engine,
@@ -204,3 +209,6 @@ impl RaftStateMachine<Types> for Machine {
         snapshot::current(&self.engine)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,11 +39,18 @@ pub(super) fn clock() -> Arc<dyn Clock> {
 pub(super) struct Machine {
     log: Arc<Faulty>,
     store: Arc<Memory>,
+    segment_bytes: u64,
 }
 
 impl Machine {
     pub(super) fn new() -> Machine {
+        // Every life allocates one, and the reserve.
+        Machine::with_segments(1 << 20)
+    }
+
+    pub(super) fn with_segments(segment_bytes: u64) -> Machine {
         Machine {
+            segment_bytes,
             log: Arc::new(Faulty::new()),
             store: Arc::new(Memory::new()),
         }
@@ -58,8 +65,7 @@ impl Machine {
             store: Arc::clone(&self.store) as Arc<dyn engine::store::Store>,
         };
         let settings = engine::Settings {
-            // Every life allocates one, and the reserve.
-            segment_bytes: 1 << 20,
+            segment_bytes: self.segment_bytes,
             free_soft_bytes: 0,
             free_hard_bytes: 0,
             log_keep_bytes: 0,
@@ -73,6 +79,11 @@ impl Machine {
         let store = Arc::new(self.store.power_cut());
         self.log.fail_syncs_after(0);
         let log = Arc::new(self.log.power_cut(seed));
-        Machine { log, store }
+        let segment_bytes = self.segment_bytes;
+        Machine {
+            log,
+            store,
+            segment_bytes,
+        }
     }
 }
