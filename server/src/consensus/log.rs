@@ -29,7 +29,7 @@ use engine::{
     },
     store::Write,
 };
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 use openraft::{RaftLogReader, storage::IOFlushed};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -74,6 +74,7 @@ struct Shared {
     engine: Engine,
     state: Mutex<State>,
     written: mpsc::UnboundedSender<Written>,
+    appended_bytes: Counter,
 }
 
 struct State {
@@ -159,6 +160,7 @@ impl Log {
             engine,
             state: Mutex::new(state),
             written,
+            appended_bytes: metrics.counter(counts::RAFT_APPENDED_BYTES, &[]),
         });
         let seconds = metrics.histogram(counts::RAFT_APPEND_SECONDS, &[]);
         drop(tasks::spawn(acknowledge(Arc::downgrade(&shared), waiting, seconds)));

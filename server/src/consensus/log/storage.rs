@@ -47,7 +47,7 @@ impl RaftLogStorage<Types> for Log {
     {
         let told = Flushed(Some(callback));
         let entry_bytes_max = self.entry_bytes_max();
-        let mut writes = Vec::new();
+        let (mut writes, mut appended_bytes) = (Vec::new(), 0);
         for entry in entries {
             let write = raft_log::put(entry.log_id.index, &stored_entry(&entry));
             let bytes = ENTRY_BYTES + write.key.len() + write.value.as_ref().map_or(0, Vec::len);
@@ -56,8 +56,10 @@ impl RaftLogStorage<Types> for Log {
                 let index = entry.log_id.index;
                 return Err(fatal(format!("entry {index} has {bytes} bytes, {entry_bytes_max} fit")));
             }
+            appended_bytes += bytes - ENTRY_BYTES;
             writes.push((entry, write, bytes));
         }
+        self.0.appended_bytes.increment(appended_bytes as u64);
         let frame_bytes_max = FRAME_BYTES_MAX.min(entry_bytes_max);
         let (mut frame, mut frame_bytes) = (Vec::new(), 0);
         let mut next = self.0.state.lock().next();

@@ -83,6 +83,7 @@ async fn who_waits_is_told_when_nobody_acknowledges_any_more() {
             cuts: 0,
         }),
         written,
+        appended_bytes: Metrics::new().counter(counts::RAFT_APPENDED_BYTES, &[]),
     }));
     drop(log);
     let (sender, told) = Types::oneshot();
