@@ -269,6 +269,10 @@ impl State {
         self.next() - self.recent.len() as u64
     }
 
+    fn has_in_memory(&self, index: u64) -> bool {
+        self.recent_first() <= index
+    }
+
     fn push(&mut self, entry: Entry, bytes: usize) {
         if self.last.is_none() {
             // The same, but in openraft's own tests, which begin a log where they like.
@@ -362,7 +366,14 @@ impl RaftLogReader<Types> for Log {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end.min(start.saturating_add(READ_ENTRIES_MAX)))
+        let end = end.min(start.saturating_add(READ_ENTRIES_MAX));
+        if self.0.state.lock().has_in_memory(start) {
+            return self.read(start, end);
+        }
+        // A member that is far behind: what it lacks may come from the disk, and the leader's heartbeats must not wait for that.
+        let log = self.clone();
+        let read = tasks::blocking(move || log.read(start, end)).await;
+        read.unwrap_or_else(|| Err(fatal("reading raft's log panicked")))
     }
 
     async fn entries_stream<R>(&mut self, range: R) -> impl Stream<Item = Result<Entry, io::Error>> + Send
