@@ -28,6 +28,8 @@ pub enum Operation {
     Verification,
     /// [`Engine::compact`].
     Compaction,
+    /// [`image::install`](crate::image::install), to its end: until then the ledger is half of one state and half of another.
+    Installation,
 }
 
 impl std::fmt::Display for Operation {
@@ -36,6 +38,7 @@ impl std::fmt::Display for Operation {
             Operation::Checkpoint => "a snapshot or backup is being made",
             Operation::Verification => "a verification runs",
             Operation::Compaction => "a compaction runs",
+            Operation::Installation => "a snapshot from another member is being put in place",
         })
     }
 }
@@ -87,7 +90,7 @@ impl Engine {
     /// directory at a time.
     ///
     /// # Errors
-    /// [`backup::Error`], of its kinds `Occupied` while another operation runs; the engine is as it was, and nothing of that
+    /// [`backup::Error`], of its kinds `Occupied` while another operation or an installation runs; the engine is as it was, and nothing of that
     /// name is left.
     pub fn checkpoint(&self, directory: &Path, made_at: Timestamp) -> Result<backup::Manifest, backup::Error> {
         let draft = {

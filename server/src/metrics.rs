@@ -147,6 +147,11 @@ pub const RAFT_LOG_ENTRIES: Metric = gauge(
     "continuum_raft_log_entries",
     "Entries in raft's log; more than the snapshot interval and what is kept behind it means that snapshots fail.",
 );
+/// Bytes appended.
+pub const RAFT_APPENDED_BYTES: Metric = counter(
+    "continuum_raft_appended_bytes_total",
+    "Bytes of entries that were appended to raft's log.",
+);
 /// From append to sync.
 pub const RAFT_APPEND_SECONDS: Metric = histogram(
     "continuum_raft_append_duration_seconds",
@@ -234,6 +239,7 @@ pub const ALL: &[Metric] = &[
     RAFT_APPLIED,
     RAFT_SNAPSHOT,
     RAFT_LOG_ENTRIES,
+    RAFT_APPENDED_BYTES,
     RAFT_APPEND_SECONDS,
     HTTP_REQUESTS,
     HTTP_SECONDS,

@@ -18,8 +18,12 @@ use super::{DATABASE, Error, FileLength, MANIFEST, MANIFEST_SUM, Manifest, Outli
 use crate::{
     clock::Timestamp,
     commit::{queue::Queue, sync_first::SyncFirst},
-    keyspace::meta::{self, Identity},
-    store::{Family, Files, Store, rocks::Reader},
+    keyspace::{
+        meta::{self, Identity},
+        raft_state::{self, Installing},
+    },
+    operations::{Occupied, Operation},
+    store::{Family, Files, Store, View, rocks::Reader},
 };
 
 /// What a checkpoint takes besides its tables: a manifest, options, and what is flushed while it is made.
@@ -39,6 +43,7 @@ pub(crate) struct Draft {
 /// [`Error`]; nothing of that name is left behind.
 pub(crate) fn draft(store: &dyn Store, queue: &Queue, directory: &Path, made_at: Timestamp) -> Result<Draft, Error> {
     let files = files_of(store)?;
+    refuse_half_a_ledger(store)?;
     let place = Place::prepare(directory)?;
     let outline = link(files, queue, &place.parent, &place.partial, made_at)?;
     Ok(Draft {
@@ -54,12 +59,23 @@ pub(crate) fn draft(store: &dyn Store, queue: &Queue, directory: &Path, made_at:
 /// [`Error`]; nothing of that name is left behind.
 pub(crate) fn cut(store: &dyn Store, queue: &Queue, directory: &Path, made_at: Timestamp) -> Result<Outline, Error> {
     let parent = directory.parent().unwrap_or(Path::new("."));
+    refuse_half_a_ledger(store)?;
     link(files_of(store)?, queue, parent, directory, made_at)
 }
 
 fn files_of(store: &dyn Store) -> Result<&dyn Files, Error> {
     let refusal = "this node keeps its data in memory: there are no files to back up";
     store.files().ok_or_else(|| Error::Refused(refusal.to_owned()))
+}
+
+/// What is linked while a snapshot of raft's is put in place restores as half of one ledger and half of another.
+fn refuse_half_a_ledger(view: &dyn View) -> Result<(), Error> {
+    match raft_state::read::<Installing>(view)? {
+        None => Ok(()),
+        Some(_) => Err(Error::Occupied(Occupied {
+            by: Operation::Installation,
+        })),
+    }
 }
 
 /// Where a backup is made.
@@ -148,6 +164,8 @@ fn link(files: &dyn Files, queue: &Queue, parent: &Path, folder: &Path, made_at:
             files.checkpoint(&database)?;
         }
         let reader = Reader::open(&database)?;
+        // Again, for it may have begun meanwhile.
+        refuse_half_a_ledger(&reader)?;
         let lsn = meta::applied(&reader)?;
         let identity: Identity = meta::read(&reader, meta::IDENTITY)?
             .ok_or_else(|| crate::store::Error("the identity of the node is missing".to_owned()))?;

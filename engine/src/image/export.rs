@@ -16,7 +16,8 @@ use crate::{
     keyspace::{
         NamespaceId,
         codec::{self, Bytes},
-        concepts, raft_state,
+        concepts,
+        raft_state::{self, Installing},
     },
     open::Engine,
     store::{self, Change, Family, View, end_of_prefix},
@@ -51,6 +52,7 @@ impl Engine {
         let applied = outcome.map_err(|error| match error {
             Failed::Io(source) => failed(source),
             Failed::Store(error) => Error::Store(error),
+            Failed::Installing => Error::Installing,
         })?;
         let file = writer.finish().map_err(failed)?;
         let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -62,6 +64,7 @@ impl Engine {
 enum Failed {
     Io(io::Error),
     Store(store::Error),
+    Installing,
 }
 
 impl From<store::Error> for Failed {
@@ -79,6 +82,9 @@ struct Export<'a, W> {
 
 impl<W: Write> Export<'_, W> {
     fn run(mut self) -> Result<Applied, Failed> {
+        if raft_state::read::<Installing>(self.moment)?.is_some() {
+            return Err(Failed::Installing);
+        }
         let applied: Applied = raft_state::read(self.moment)?.unwrap_or_default();
         let header = Header {
             cluster: self.engine.cluster(),

@@ -1,6 +1,10 @@
 //! An image in the place of the raft-owned families.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, BufReader},
+    path::Path,
+};
 
 use super::{
     Applied, Error, FAMILIES,
@@ -35,7 +39,7 @@ pub fn check(path: &Path) -> Result<Applied, Error> {
 }
 
 /// Puts the image at `path` in the place of the raft-owned families. Nobody applies anything meanwhile. The file must lie where
-/// [`install_unfinished`] will look for it until this returns. Blocks.
+/// [`install_unfinished`] will look for it until this returns; it is synced here, for it is needed after a power cut. Blocks.
 ///
 /// # Errors
 /// [`Error`]; after [`Error::Commit`] or [`Error::Store`] the families may be half of this and half of that, and
@@ -45,6 +49,10 @@ pub fn install(engine: &Engine, path: &Path) -> Result<Applied, Error> {
     if header.cluster != engine.cluster() {
         return Err(Error::Foreign { path: path.to_owned() });
     }
+    sync(path).map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let installing = Installing {
         file: name,
@@ -53,10 +61,17 @@ pub fn install(engine: &Engine, path: &Path) -> Result<Applied, Error> {
     carry_out(engine, path, installing)
 }
 
-/// Carries on an install that was cut short, if there is one; `directory` is where its file lies. Blocks.
+/// The file and its name.
+fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Carries on an install that was cut short, if there is one; `directory` is where its file lies, which is removed then. Blocks.
 ///
 /// # Errors
-/// [`Error`]; the node must not start on such families.
+/// [`Error`], [`Error::Gone`] when the file is not there; the node must not start on such families.
 pub fn install_unfinished(engine: &Engine, directory: &Path) -> Result<Option<Applied>, Error> {
     let Some(installing) = raft_state::read::<Installing>(engine.view())? else {
         return Ok(None);
@@ -66,8 +81,15 @@ pub fn install_unfinished(engine: &Engine, directory: &Path) -> Result<Option<Ap
         "a snapshot was being installed when the node ended: it is begun again"
     );
     let path = directory.join(&installing.file);
+    if !path.exists() {
+        return Err(Error::Gone { path });
+    }
     check(&path)?;
-    carry_out(engine, &path, installing).map(Some)
+    let applied = carry_out(engine, &path, installing)?;
+    if let Err(error) = fs::remove_file(&path) {
+        tracing::warn!(%error, file = %path.display(), "an installed snapshot was not removed; nobody needs it");
+    }
+    Ok(Some(applied))
 }
 
 fn carry_out(engine: &Engine, path: &Path, installing: Installing) -> Result<Applied, Error> {

@@ -3,7 +3,7 @@
 //! ```text
 //!  export    one moment of the store ─► header ‖ rows … ‖ pool concepts … ‖ end        each a chunk with its own checksum
 //!
-//!  install   every chunk checked ─► Installing row (synced) ─► families emptied ─► rows put, pool concepts joined ─► Applied row,
+//!  install   every chunk checked ─► file synced ─► Installing row (synced) ─► families emptied ─► rows put, pool concepts joined ─► Applied row,
 //!            Installing gone (synced)                 cut short: begun again from the file, for the row is still there
 //! ```
 //!
@@ -62,6 +62,18 @@ pub enum Error {
     /// Of another cluster; nothing was changed.
     #[error("{path} is of another cluster than this node")]
     Foreign {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Another image is being put in place, so there is no moment to export. Nothing was done; once it is in there is.
+    #[error("a snapshot from another member is being put in place at this node: try again when it is in")]
+    Installing,
+    /// The file of an install that was cut short is not there. Nothing was changed.
+    #[error(
+        "{path} is missing: it was being put in place when the node ended, and without it the ledger here is half of one state \
+         and half of another: put the file back, or begin this node anew in an empty data directory"
+    )]
+    Gone {
         /// Which file.
         path: PathBuf,
     },

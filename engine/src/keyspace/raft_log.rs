@@ -122,26 +122,26 @@ pub fn delete(index: u64) -> Write {
     }
 }
 
-/// The entries of `[from, to)` that are there, in order.
+/// The entries of `[from, to)` that are there, in order, each with its index. Those at either end may be missing: whoever asks
+/// knows which were taken off the front, and where the log ends.
 ///
 /// # Errors
 /// When the store cannot be read, an entry is damaged, or one is missing between two others.
-pub fn entries(view: &dyn View, from: u64, to: u64) -> Result<Vec<Entry>, store::Error> {
-    let mut entries = Vec::new();
+pub fn entries(view: &dyn View, from: u64, to: u64) -> Result<Vec<(u64, Entry)>, store::Error> {
+    let mut entries: Vec<(u64, Entry)> = Vec::new();
     let mut outcome = Ok(());
-    let mut first = None;
     view.scan(Family::RaftLog, &key(from), Some(&key(to)), &mut |found, value| {
         let Some(found) = index(found) else {
             outcome = Err(store::Error("the key of an entry of raft's log is damaged".to_owned()));
             return false;
         };
-        let expected = *first.get_or_insert(found) + entries.len() as u64;
+        let expected = entries.last().map_or(found, |(last, _)| last + 1);
         if found != expected {
-            outcome = Err(store::Error(format!("entry {expected} of raft's log is missing")));
+            outcome = Err(missing(expected));
             return false;
         }
         match decode(value) {
-            Ok(entry) => entries.push(entry),
+            Ok(entry) => entries.push((found, entry)),
             Err(error) => outcome = Err(error.into()),
         }
         outcome.is_ok()
@@ -149,12 +149,29 @@ pub fn entries(view: &dyn View, from: u64, to: u64) -> Result<Vec<Entry>, store:
     outcome.map(|()| entries)
 }
 
+/// What to say of an entry that should be there.
+#[must_use]
+pub fn missing(index: u64) -> store::Error {
+    store::Error(format!("entry {index} of raft's log is missing"))
+}
+
 /// The index of the last entry, with `first` the index of the first there could be; `None` when there is none. Entries follow
 /// one another, so a few looks find it.
 ///
 /// # Errors
-/// When the store cannot be read.
+/// When the store cannot be read, or there are others behind the one that would be the last.
 pub fn last(view: &dyn View, first: u64) -> Result<Option<u64>, store::Error> {
+    let last = search(view, first)?;
+    let next = last.map_or(first, |last| last + 1);
+    let mut is_end = true;
+    view.scan(Family::RaftLog, &key(next), None, &mut |_, _| {
+        is_end = false;
+        false
+    })?;
+    if is_end { Ok(last) } else { Err(missing(next)) }
+}
+
+fn search(view: &dyn View, first: u64) -> Result<Option<u64>, store::Error> {
     let is_there = |index| Ok::<_, store::Error>(view.get(Family::RaftLog, &key(index))?.is_some());
     if !is_there(first)? {
         return Ok(None);

@@ -10,12 +10,15 @@ use std::{
 };
 
 use continuum_engine::{
-    Batch, CommitError, Durability, Engine, Environment, Settings,
+    Batch, CommitError, Durability, Engine, Environment, Mutation, Occupied, Operation, Settings,
     backup::{self, Restore},
     clock::Timestamp,
     identity::Actor,
     json::Anonymiser,
-    keyspace::{concepts, dots, meta},
+    keyspace::{
+        concepts, dots, meta,
+        raft_state::{self, Applied, Installing},
+    },
     ledger::{self, Command, NodeId, Outcome, PoolConcept, Proposal},
     store::{
         Change, Error, Family, Files, Store, Table, View,
@@ -302,4 +305,43 @@ fn two_restores_of_one_backup_never_give_out_the_same_dot() {
     }
     let all: BTreeSet<_> = lives.values().flatten().collect();
     assert_eq!(all.len(), 90, "a dot was given out twice");
+}
+
+#[test]
+fn half_a_ledger_is_not_backed_up() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = open_as(&place.path().join("node"), "a");
+    contribute(&engine, 0..5);
+    let row = Installing {
+        file: "image".to_owned(),
+        then: Applied::default(),
+    };
+    let frame = |write| {
+        engine
+            .commit(Batch::one(Mutation::Raft(vec![write])), Durability::Synced)
+            .wait()
+            .unwrap()
+    };
+    frame(raft_state::put(&row));
+    let expected = Occupied {
+        by: Operation::Installation,
+    };
+    let (backup, cut) = (place.path().join("backup"), place.path().join("cut"));
+    for refused in [
+        engine.checkpoint(&backup, Timestamp(1)).map(drop),
+        engine.cut(&cut, Timestamp(1)).map(drop),
+    ] {
+        match refused {
+            Err(backup::Error::Occupied(occupied)) => assert_eq!(occupied, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(expected.to_string().contains("try again"), "{expected}");
+    let names = std::fs::read_dir(place.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["node"], "nothing of it is left");
+    frame(raft_state::delete::<Installing>());
+    engine.checkpoint(&backup, Timestamp(1)).unwrap();
+    engine.cut(&cut, Timestamp(1)).unwrap();
 }

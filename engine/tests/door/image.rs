@@ -196,7 +196,10 @@ fn an_install_that_is_cut_short_anywhere_is_begun_again() {
         contribute(&engine, 1, 1_000 + syncs * 100..1_020 + syncs * 100);
         write(&engine, put("mesh", &syncs.to_string()));
         node.log.fail_syncs_after(syncs);
-        let installed = image::install(&engine, &path);
+        // It is removed once it is in.
+        let incoming = place.path().join("incoming");
+        fs::copy(&path, &incoming).unwrap();
+        let installed = image::install(&engine, &incoming);
         let after = node.power_cut(syncs);
         drop(engine);
         node = after;
@@ -205,6 +208,7 @@ fn an_install_that_is_cut_short_anywhere_is_begun_again() {
         cut += u64::from(unfinished);
         let resumed = image::install_unfinished(&engine, place.path()).unwrap();
         assert_eq!(resumed.is_some(), unfinished);
+        assert_eq!(incoming.exists(), !unfinished, "after {syncs} syncs");
         if unfinished || installed.is_ok() {
             assert_eq!(owned(&engine), expected, "after {syncs} syncs");
             assert_eq!(raft_state::read(engine.view()).unwrap(), Some(applied(3)));
@@ -245,5 +249,56 @@ fn a_damaged_or_foreign_image_changes_nothing() {
     let refused = image::install(&stranger, &path).unwrap_err();
     assert!(matches!(refused, image::Error::Foreign { .. }), "{refused}");
     assert_eq!(owned(&b), before);
+    assert_eq!(raft_state::read::<Installing>(b.view()).unwrap(), None);
+}
+
+/// A node in whose families an install stands still.
+fn installing(engine: &Engine) {
+    let row = Installing {
+        file: "image".to_owned(),
+        then: applied(3),
+    };
+    write(engine, Batch::one(Mutation::Raft(vec![raft_state::put(&row)])));
+}
+
+#[test]
+fn half_a_ledger_is_not_exported_and_what_to_do_without_the_file_is_told() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("image");
+    let node = Node::new("a");
+    let engine = node.open();
+    contribute(&engine, 1, 0..10);
+    installing(&engine);
+    let refused = engine.export_image(&place.path().join("other")).unwrap_err();
+    assert!(matches!(refused, image::Error::Installing), "{refused}");
+    assert!(refused.to_string().contains("try again"), "{refused}");
+    let before = owned(&engine);
+    let refused = image::install_unfinished(&engine, place.path()).unwrap_err();
+    assert!(
+        matches!(&refused, image::Error::Gone { path: gone } if *gone == path),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("put the file back, or"), "{refused}");
+    assert_eq!(owned(&engine), before);
+    assert!(raft_state::read::<Installing>(engine.view()).unwrap().is_some());
+}
+
+/// The directories of `/proc` cannot be synced.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_whose_name_may_not_last_is_not_begun_with() {
+    use std::os::fd::AsRawFd as _;
+
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("image");
+    let (a, b) = twins();
+    let (a, b) = (a.open(), b.open());
+    contribute(&a, 3, 0..10);
+    a.export_image(&path).unwrap();
+    let file = fs::File::open(&path).unwrap();
+    let path = std::path::PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    image::check(&path).unwrap();
+    let refused = image::install(&b, &path).unwrap_err();
+    assert!(matches!(refused, image::Error::Io { .. }), "{refused}");
     assert_eq!(raft_state::read::<Installing>(b.view()).unwrap(), None);
 }

@@ -55,7 +55,7 @@ fn apply(engine: &Engine, index: u64) -> Pending {
 
 fn indexes(engine: &Engine, first: u64) -> Vec<u64> {
     let entries = raft_log::entries(engine.view(), first, u64::MAX).unwrap();
-    entries.iter().map(|entry| entry.term).collect()
+    entries.iter().map(|(_, entry)| entry.term).collect()
 }
 
 #[test]

@@ -3,17 +3,18 @@
 //! ```text
 //!  append ─► recent (readable at once) ─► Engine::commit, a synced frame ─► acknowledger, in order ─► IOFlushed
 //!  read   ─► recent, else family raft_log from the first entry on
-//!  purge  ─► Purged row and the entries from the purge before: one frame, nobody waits
+//!  purge  ─► Purged row and the entries from the purge before, in one frame or step by step; nobody waits
 //! ```
 //!
-//! Invariants: `IOFlushed` and a saved vote are answered after the sync that covers them. What is not in the store yet is in
-//! `recent`. The store is never searched before the first entry: there lie the remains of what was purged.
+//! Invariants: `IOFlushed` and a saved vote are answered after the sync that covers them, and of what comes behind a frame that
+//! failed nothing is told as written. What is not in the store yet is in `recent`. Each frame of a purge says itself how far it goes, so
+//! no frame leaves entries before the first one.
 
 use std::{
     collections::VecDeque,
     fmt::Debug,
     io,
-    ops::{Bound, RangeBounds},
+    ops::{Bound, Range, RangeBounds},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -21,19 +22,23 @@ use std::{
 
 use engine::{
     Batch, Durability, Engine, Mutation, Pending,
+    commit::BATCH_BYTES_MAX,
     keyspace::{
         raft_log,
         raft_state::{self, Purged},
     },
     store::Write,
 };
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 use openraft::{RaftLogReader, storage::IOFlushed};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 
-use super::types::{Entry, LogId, Types, Vote, entry, fatal, log_id, vote};
+use super::{
+    sequencer,
+    types::{Entry, LogId, Types, Vote, entry, fatal, log_id, vote},
+};
 use crate::{
     metrics::{self as counts, Metrics},
     runtime::{tasks, time::Stopwatch},
@@ -43,12 +48,23 @@ mod storage;
 
 /// Entries kept in memory beyond those that are not in the store yet, in bytes: those that are about to be applied or sent.
 const RECENT_BYTES_MAX: usize = 2 << 20;
-/// One frame takes no further entry beyond these bytes.
+/// One frame takes no further entry beyond these bytes; a single larger entry is a frame of its own.
 const FRAME_BYTES_MAX: usize = 4 << 20;
+/// What an entry takes in a frame besides its bytes.
+const ENTRY_BYTES: usize = 64;
+/// What a frame takes in the log besides its entries.
+const FRAME_SLACK_BYTES: usize = 4 << 10;
 /// Entries read at once, where not all are needed at once.
 const READ_ENTRIES_MAX: u64 = 16;
 /// Entries taken away by one frame.
-const PURGE_ENTRIES_MAX: u64 = 65_536;
+const DELETED_ENTRIES_MAX: u64 = 16_384;
+
+/// What the sequencer gathers is one frame, and a frame is one batch, of entries or of what takes them away.
+const _: () = {
+    assert!(sequencer::BATCH_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(FRAME_BYTES_MAX + FRAME_SLACK_BYTES <= BATCH_BYTES_MAX);
+    assert!((DELETED_ENTRIES_MAX as usize) * (size_of::<u64>() + ENTRY_BYTES) <= FRAME_BYTES_MAX);
+};
 
 /// The log; clones share it.
 #[derive(Clone)]
@@ -58,11 +74,14 @@ struct Shared {
     engine: Engine,
     state: Mutex<State>,
     written: mpsc::UnboundedSender<Written>,
+    appended_bytes: Counter,
 }
 
 struct State {
     vote: Option<Vote>,
     purged: Option<LogId>,
+    /// The index of the first entry there could be: the one behind the last that was purged.
+    first: u64,
     /// Of the last entry, if there is any.
     last: Option<LogId>,
     /// The latest entries, and what each weighs.
@@ -70,6 +89,8 @@ struct State {
     recent_bytes: usize,
     /// Entries before this index are in the store.
     stored: u64,
+    /// How often entries were taken off the end.
+    cuts: u64,
 }
 
 /// A frame on its way, in the order of the frames.
@@ -82,10 +103,29 @@ struct Written {
 /// What is to be done when it is synced.
 enum Then {
     /// Entries before this index are in the store; whoever appended them is told with the last frame.
-    Appended(u64, Option<IOFlushed<Types>>),
+    Appended(u64, Option<Flushed>),
     /// Whoever waits is told.
     Tell(oneshot::Sender<io::Result<()>>),
     Nothing,
+}
+
+/// Whoever waits for an append. Dropped untold it is told that the append failed, else raft would wait for ever.
+struct Flushed(Option<IOFlushed<Types>>);
+
+impl Flushed {
+    fn tell(mut self, outcome: io::Result<()>) {
+        if let Some(waiting) = self.0.take() {
+            waiting.io_completed(outcome);
+        }
+    }
+}
+
+impl Drop for Flushed {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.0.take() {
+            waiting.io_completed(Err(fatal("raft's log was closed before it was synced")));
+        }
+    }
 }
 
 impl Log {
@@ -101,7 +141,7 @@ impl Log {
             None => None,
             Some(index) => {
                 let mut found = raft_log::entries(view, index, index + 1).map_err(fatal)?;
-                let last = found.pop().ok_or_else(|| fatal("raft's last entry is gone"))?;
+                let (_, last) = found.pop().ok_or_else(|| fatal(raft_log::missing(index)))?;
                 Some(entry(index, last)?.log_id)
             }
         };
@@ -109,19 +149,27 @@ impl Log {
             vote: raft_state::read(view).map_err(fatal)?.map(vote),
             stored: last.as_ref().map_or(first, |last| last.index + 1),
             purged,
+            first,
             last,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            cuts: 0,
         };
         let (written, waiting) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             engine,
             state: Mutex::new(state),
             written,
+            appended_bytes: metrics.counter(counts::RAFT_APPENDED_BYTES, &[]),
         });
         let seconds = metrics.histogram(counts::RAFT_APPEND_SECONDS, &[]);
         drop(tasks::spawn(acknowledge(Arc::downgrade(&shared), waiting, seconds)));
         Ok(Log(shared))
+    }
+
+    /// The largest entry that can be written: it must fit a segment of the engine's log, too.
+    fn entry_bytes_max(&self) -> usize {
+        self.0.engine.batch_bytes_max() - FRAME_SLACK_BYTES
     }
 
     /// Sends a frame; what follows is done when it is synced.
@@ -131,7 +179,7 @@ impl Log {
             .engine
             .commit(Batch::one(Mutation::Raft(writes)), Durability::Synced);
         let since = Stopwatch::start();
-        // The acknowledger ends after the last log is gone.
+        // The acknowledger ends after the last log is gone. Should it have panicked, dropping this tells whoever waits.
         let _taken = self.0.written.send(Written { pending, since, then });
     }
 
@@ -144,45 +192,76 @@ impl Log {
 
     /// Entries of `[from, to)` that are there.
     fn read(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
-        let (from, to, recent) = {
-            let state = self.0.state.lock();
-            let from = from.max(state.first());
-            let to = to.min(state.next());
-            if from >= to {
-                return Ok(Vec::new());
+        loop {
+            let found = self.0.state.lock().find(from, to);
+            if found.stored.is_empty() {
+                return Ok(found.recent);
             }
-            let begin = state.recent_first();
-            let place = |index: u64| usize::try_from(index.saturating_sub(begin)).unwrap_or(usize::MAX);
-            let recent = state
-                .recent
-                .range(place(from).min(state.recent.len())..place(to).min(state.recent.len()));
-            let recent: Vec<Entry> = recent.map(|(entry, _)| entry.clone()).collect();
-            (from, to.min(begin), recent)
-        };
-        if from >= to {
-            return Ok(recent);
+            let stored = raft_log::entries(self.0.engine.view(), found.stored.start, found.stored.end);
+            let (first, cuts) = {
+                let state = self.0.state.lock();
+                (state.first, state.cuts)
+            };
+            if cuts == found.cuts {
+                return found.with(stored.map_err(fatal)?, first);
+            }
+            // The end was cut off meanwhile, and other entries may have come in its place.
         }
-        let stored = raft_log::entries(self.0.engine.view(), from, to).map_err(fatal)?;
-        // Entries at the front may be purged meanwhile; those at the end are there.
-        let begin = to - stored.len() as u64;
-        let mut entries = Vec::with_capacity(stored.len() + recent.len());
-        for (index, stored) in (begin..).zip(stored) {
+    }
+}
+
+/// Where entries are.
+struct Found {
+    /// These are in the store, but for those that are purged meanwhile.
+    stored: Range<u64>,
+    /// These follow them.
+    recent: Vec<Entry>,
+    /// How often the end had been cut off.
+    cuts: u64,
+}
+
+impl Found {
+    /// All of them, with what the store had; `first` is the first that the log had when it had been read. Only what was purged
+    /// may be missing.
+    fn with(self, stored: Vec<(u64, raft_log::Entry)>, first: u64) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::with_capacity(stored.len() + self.recent.len());
+        let mut next = self.stored.start.max(first);
+        for (index, stored) in stored {
+            if index < next {
+                continue;
+            }
+            if index > next {
+                break;
+            }
             entries.push(entry(index, stored)?);
+            next += 1;
         }
-        entries.extend(recent);
+        if next < self.stored.end {
+            return Err(fatal(raft_log::missing(next)));
+        }
+        entries.extend(self.recent);
         Ok(entries)
     }
 }
 
 impl State {
-    /// The index of the first entry there could be.
-    fn first(&self) -> u64 {
-        self.purged.as_ref().map_or(0, |purged| purged.index + 1)
-    }
-
     /// The index behind the last entry.
     fn next(&self) -> u64 {
-        self.last.as_ref().map_or(self.first(), |last| last.index + 1)
+        self.last.as_ref().map_or(self.first, |last| last.index + 1)
+    }
+
+    /// Where the entries of `[from, to)` are, as far as the log has them.
+    fn find(&self, from: u64, to: u64) -> Found {
+        let (from, to) = (from.max(self.first), to.min(self.next()));
+        let begin = self.recent_first();
+        let place = |index: u64| usize::try_from(index.saturating_sub(begin)).unwrap_or(usize::MAX);
+        let end = place(to).min(self.recent.len());
+        let recent = self.recent.range(place(from).min(end)..end);
+        Found {
+            stored: from..to.min(begin),
+            recent: recent.map(|(entry, _)| entry.clone()).collect(),
+            cuts: self.cuts,
+        }
     }
 
     /// The index from which on entries are in memory.
@@ -190,7 +269,15 @@ impl State {
         self.next() - self.recent.len() as u64
     }
 
+    fn has_in_memory(&self, index: u64) -> bool {
+        self.recent_first() <= index
+    }
+
     fn push(&mut self, entry: Entry, bytes: usize) {
+        if self.last.is_none() {
+            // The same, but in openraft's own tests, which begin a log where they like.
+            self.first = entry.log_id.index;
+        }
         self.last = Some(entry.log_id);
         self.recent_bytes += bytes;
         self.recent.push_back((entry, bytes));
@@ -199,6 +286,16 @@ impl State {
     /// Forgets what is in the store, the oldest first.
     fn shrink(&mut self) {
         while self.recent_bytes > RECENT_BYTES_MAX && self.recent_first() < self.stored {
+            let Some((_, bytes)) = self.recent.pop_front() else {
+                return;
+            };
+            self.recent_bytes -= bytes;
+        }
+    }
+
+    /// Forgets entries before `first`, which are purged.
+    fn forget(&mut self, first: u64) {
+        while self.recent_first() < first {
             let Some((_, bytes)) = self.recent.pop_front() else {
                 return;
             };
@@ -217,13 +314,20 @@ impl State {
         }
         self.last = last;
         self.stored = self.stored.min(next);
+        self.cuts += 1;
     }
 }
 
-/// Tells of frames that are synced, in their order, until the log is gone.
+/// Tells of frames that are synced, in their order, until the log is gone. Once one has failed all that follow have: a log
+/// with a hole is none.
 async fn acknowledge(log: std::sync::Weak<Shared>, mut waiting: mpsc::UnboundedReceiver<Written>, seconds: Histogram) {
+    let mut failed: Option<String> = None;
     while let Some(Written { pending, since, then }) = waiting.recv().await {
-        let synced = pending.await.map(drop).map_err(fatal);
+        let outcome = pending.await;
+        if let (Err(error), None) = (&outcome, &failed) {
+            failed = Some(format!("raft's log ends before a frame that was not written: {error}"));
+        }
+        let synced = failed.as_ref().map_or(Ok(()), |reason| Err(fatal(reason)));
         match then {
             Then::Appended(next, told) => {
                 seconds.record(since.seconds());
@@ -233,9 +337,7 @@ async fn acknowledge(log: std::sync::Weak<Shared>, mut waiting: mpsc::UnboundedR
                     state.shrink();
                 }
                 if let Some(told) = told {
-                    told.io_completed(synced);
-                } else if let Err(error) = synced {
-                    tracing::error!(%error, "part of an append to raft's log was not written");
+                    told.tell(synced);
                 }
             }
             Then::Tell(told) => {
@@ -243,7 +345,7 @@ async fn acknowledge(log: std::sync::Weak<Shared>, mut waiting: mpsc::UnboundedR
             }
             Then::Nothing => {
                 if let Err(error) = synced {
-                    tracing::warn!(%error, "raft's log could not be purged; the next purge makes up for it");
+                    tracing::warn!(%error, "raft's log was not purged; raft does it again after the next start");
                 }
             }
         }
@@ -264,7 +366,14 @@ impl RaftLogReader<Types> for Log {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end.min(start.saturating_add(READ_ENTRIES_MAX)))
+        let end = end.min(start.saturating_add(READ_ENTRIES_MAX));
+        if self.0.state.lock().has_in_memory(start) {
+            return self.read(start, end);
+        }
+        // A member that is far behind: what it lacks may come from the disk, and the leader's heartbeats must not wait for that.
+        let log = self.clone();
+        let read = tasks::blocking(move || log.read(start, end)).await;
+        read.unwrap_or_else(|| Err(fatal("reading raft's log panicked")))
     }
 
     async fn entries_stream<R>(&mut self, range: R) -> impl Stream<Item = Result<Entry, io::Error>> + Send
@@ -327,3 +436,6 @@ impl Stream for Entries {
         Poll::Ready(entry.map(Ok))
     }
 }
+
+#[cfg(test)]
+mod tests;

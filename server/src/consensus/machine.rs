@@ -11,9 +11,10 @@
 use std::{io, path::PathBuf};
 
 use engine::{
-    Batch, Durability, Engine, Mutation,
+    Batch, Durability, Engine, Mutation, backup,
+    commit::BATCH_BYTES_MAX,
     image::Applied,
-    keyspace::raft_state,
+    keyspace::raft_state::{self, Installing},
     ledger::{self, Decision, Overlay, Proposal},
 };
 use metrics::{Counter, Histogram};
@@ -25,6 +26,7 @@ use openraft::{
 use tokio_stream::{Stream, StreamExt as _};
 
 use super::{
+    sequencer::{TRIED_BYTES, weight_of},
     snapshot::{self, Builder, Image},
     types::{
         Decisions, Entry, LogId, Proposals, SnapshotMeta, StoredMembership, Types, fatal, log_id, members_of,
@@ -35,6 +37,11 @@ use crate::metrics::{self as counts, Metrics};
 
 /// One frame takes no further proposal beyond these bytes.
 const FRAME_BYTES_MAX: usize = 1 << 20;
+/// What a proposal writes that was not tried out, for each byte that it weighs: rows and their keys beside short texts.
+const WRITTEN_PER_WEIGHT: usize = 4;
+
+/// The last proposal of a frame still fits the batch. One that was tried out gets a frame of its own.
+const _: () = assert!(FRAME_BYTES_MAX + WRITTEN_PER_WEIGHT * TRIED_BYTES < BATCH_BYTES_MAX);
 /// Entries that are in memory at once.
 const ENTRIES_MAX: usize = 64;
 
@@ -59,9 +66,14 @@ impl Machine {
     /// Goes on where the database is. An install that was cut short has been made up for.
     ///
     /// # Errors
-    /// When the database cannot be read.
+    /// When the database cannot be read, or what is in it is half of a snapshot.
     pub(super) fn open(engine: Engine, incoming: Option<PathBuf>, metrics: &Metrics) -> io::Result<Machine> {
-        let cluster = engine.cluster().iter().map(|byte| format!("{byte:02x}")).collect();
+        let cluster = backup::hex(&engine.cluster());
+        if let Some(Installing { file, .. }) = raft_state::read(engine.view()).map_err(fatal)? {
+            return Err(fatal(format!(
+                "the snapshot {file} was being put in place when the node ended, and nobody has said where it lies"
+            )));
+        }
         let applied = raft_state::read(engine.view()).map_err(fatal)?.unwrap_or_default();
         Ok(Machine {
             engine,
@@ -140,7 +152,8 @@ impl Machine {
     /// Decides as many as the overlay has room for; how many.
     fn proposals(&self, overlay: &mut Overlay<'_>, rest: &[Proposal], deciding: &mut Deciding) -> io::Result<usize> {
         for (taken, proposal) in rest.iter().enumerate() {
-            if overlay.bytes() >= FRAME_BYTES_MAX {
+            let heavy = weight_of(&proposal.command) > TRIED_BYTES;
+            if overlay.bytes() >= FRAME_BYTES_MAX || heavy && !overlay.is_empty() {
                 return Ok(taken);
             }
             let decision = ledger::apply(overlay, proposal.clone());
@@ -196,3 +209,6 @@ impl RaftStateMachine<Types> for Machine {
         snapshot::current(&self.engine)
     }
 }
+
+#[cfg(test)]
+mod tests;

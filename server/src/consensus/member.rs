@@ -202,6 +202,7 @@ impl Member {
             engine: engine.clone(),
             id,
             directory: settings.incoming.clone(),
+            troubles: Arc::default(),
         };
         let raft = Raft::new(id, config, network.clone(), log, machine)
             .await

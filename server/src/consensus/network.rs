@@ -9,7 +9,7 @@
 //! Who cannot be reached, or does not take this node for who it is, is unreachable to raft: it waits a little and tries again.
 //! The first failure of a kind is told, and so is the way back.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use engine::Engine;
@@ -60,6 +60,8 @@ pub(super) struct Network {
     pub(super) id: u64,
     /// Where images are made.
     pub(super) directory: Option<PathBuf>,
+    /// What was told of each member that cannot be reached.
+    pub(super) troubles: Arc<Mutex<HashMap<u64, String>>>,
 }
 
 impl Network {
@@ -82,7 +84,7 @@ impl Network {
             target,
             name: peer.name.clone(),
             directory: self.directory.clone(),
-            trouble: Arc::default(),
+            troubles: Arc::clone(&self.troubles),
         }
     }
 }
@@ -102,8 +104,7 @@ pub(super) struct Link {
     target: u64,
     name: String,
     directory: Option<PathBuf>,
-    /// What was told of the last failure; `None` while it can be reached.
-    trouble: Arc<Mutex<Option<String>>>,
+    troubles: Arc<Mutex<HashMap<u64, String>>>,
 }
 
 impl Link {
@@ -121,20 +122,19 @@ impl Link {
 
     fn failed(&self, status: &Status) -> RPCError<Types> {
         let told = told(status);
-        let mut trouble = self.trouble.lock();
-        if trouble.as_ref() != Some(&told) {
+        let before = self.troubles.lock().insert(self.target, told.clone());
+        if before.as_ref() != Some(&told) {
             tracing::info!(
                 member = self.name,
                 reason = told,
                 "a member of the cluster cannot be reached"
             );
-            *trouble = Some(told.clone());
         }
         Unreachable::from_string(told).into()
     }
 
     fn answered(&self) {
-        if self.trouble.lock().take().is_some() {
+        if self.troubles.lock().remove(&self.target).is_some() {
             tracing::info!(member = self.name, "the member can be reached again");
         }
     }

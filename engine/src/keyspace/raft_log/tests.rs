@@ -210,10 +210,26 @@ fn the_last_entry_is_found_wherever_the_log_begins() {
 #[test]
 fn entries_are_read_in_order_and_a_hole_is_told() {
     let store = filled(&[4, 5, 6, 8]);
-    let terms = |from, to| entries(&store, from, to).map(|entries| entries.iter().map(|entry| entry.term).collect());
-    assert_eq!(terms(0, 6), Ok(vec![4, 5]));
-    assert_eq!(terms(5, 8), Ok(vec![5, 6]));
-    assert_eq!(terms(9, 20), Ok(vec![]));
-    let told = terms(4, 9).unwrap_err();
+    let found = |from, to| {
+        let entries = entries(&store, from, to)?;
+        Ok::<_, store::Error>(entries.iter().map(|(index, entry)| (*index, entry.term)).collect())
+    };
+    assert_eq!(found(0, 6), Ok(vec![(4, 4), (5, 5)]));
+    assert_eq!(found(5, 8), Ok(vec![(5, 5), (6, 6)]));
+    assert_eq!(found(9, 20), Ok(vec![]));
+    let told = found(4, 9).unwrap_err();
     assert!(told.0.contains("entry 7 of raft's log is missing"), "{told}");
+}
+
+#[test]
+fn an_end_with_something_behind_it_is_none() {
+    for (indexes, gone) in [(&[5, 6][..], 4), (&[4, 5, 7], 6), (&[4, 9], 5)] {
+        let told = last(&filled(indexes), 4).unwrap_err();
+        assert!(
+            told.0.contains(&format!("entry {gone} of raft's log is missing")),
+            "{told}"
+        );
+    }
+    // What lies before the first is nobody's.
+    assert_eq!(last(&filled(&[1, 2]), 4), Ok(None));
 }

@@ -28,11 +28,11 @@ use crate::{
 /// Commands decided as one batch, so that one answer never waits for thousands of others to be decided.
 const BATCH_COMMANDS_MAX: usize = 1_024;
 /// A batch takes no further command beyond this weight; a single heavier command is a batch of its own.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Batches on their way at once: while one is synced the next gathers.
 const IN_FLIGHT_MAX: usize = 2;
 /// A command heavier than this is tried out before raft gets it: what raft has taken must be written.
-const TRIED_BYTES: usize = 2 << 20;
+pub(super) const TRIED_BYTES: usize = 2 << 20;
 /// Room for what a command writes besides what it wrote when it was tried out.
 const TRIED_SLACK_BYTES: usize = 256 << 10;
 /// Threads of raft's own runtime, so that a busy server does not lose elections.
@@ -323,7 +323,7 @@ impl Drop for Counted<'_> {
 }
 
 /// Roughly the bytes that deciding `command` writes.
-fn weight_of(command: &Command) -> usize {
+pub(super) fn weight_of(command: &Command) -> usize {
     let of_concept = |concept: &PoolConcept| concept.json.len() + CONCEPT_BYTES_MIN;
     let of_member = |member: &AdoptedMember| COMMAND_BYTES_MIN + member.contributions.len() * CONTRIBUTION_BYTES_MIN;
     let contents = match command {

@@ -1,7 +1,9 @@
 //! A snapshot of one member, installed by another.
 
+use std::path::Path;
+
 use engine::{
-    Engine, image,
+    Batch, Durability, Engine, Mutation, image,
     keyspace::raft_state::{self, Applied, Installing},
     ledger::{Command, NodeId},
 };
@@ -12,7 +14,7 @@ use openraft::{
 
 use super::{
     super::{
-        Sequencer, Settings,
+        RaftSettings, Sequencer, Settings,
         log::Log,
         machine,
         snapshot::Image,
@@ -90,4 +92,48 @@ async fn a_snapshot_is_a_position_and_costs_one_row() {
     assert_eq!((built.meta.last_log_id, &built.meta.last_membership), (last, &members));
     let current = member.get_current_snapshot().await.unwrap().unwrap();
     assert_eq!(current.meta, built.meta);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_install_that_was_cut_short_is_ended_before_the_node_leads() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("image");
+    let (from, to) = (registered(0..30).await, registered(100..110).await);
+    let then = from.export_image(&path).unwrap();
+    let kept = place.path().join("kept");
+    std::fs::rename(&path, &kept).unwrap();
+    let row = raft_state::put(&Installing {
+        file: "image".to_owned(),
+        then,
+    });
+    let frame = Batch::one(Mutation::Raft(vec![row]));
+    to.commit(frame, Durability::Synced).await.unwrap();
+    let start = |incoming: Option<&Path>| {
+        let settings = Settings {
+            raft: RaftSettings {
+                incoming: incoming.map(Path::to_owned),
+                ..RaftSettings::default()
+            },
+            ..Settings::default()
+        };
+        Sequencer::start(to.clone(), clock(), settings, &Metrics::new())
+    };
+    for (incoming, what) in [
+        (None, "nobody has said where it lies"),
+        (Some(place.path()), "put the file back"),
+    ] {
+        let refused = start(incoming).map(drop).unwrap_err().to_string();
+        assert!(refused.contains(what), "{refused}");
+    }
+    std::fs::rename(&kept, &path).unwrap();
+    let sequencer = start(Some(place.path())).unwrap();
+    assert_eq!(owned(&to), owned(&from));
+    assert_eq!(raft_state::read::<Installing>(to.view()).unwrap(), None);
+    assert!(!path.exists(), "its bytes are in the database");
+    let command = Command::Register {
+        node: NodeId::new("after").unwrap(),
+        verified: false,
+    };
+    sequencer.propose(command, None).await.unwrap();
+    sequencer.close();
 }

@@ -2,7 +2,7 @@
 
 use engine::{
     keyspace::{raft_log, raft_state},
-    store::Family,
+    store::{Family, Store as _},
 };
 use openraft::{
     EntryPayload, RaftLogReader as _,
@@ -102,6 +102,96 @@ async fn what_replaces_a_suffix_is_what_is_found() {
     assert_eq!(ids(&mut log).await, expected);
     let mut again = Log::open(engine, &Metrics::new()).unwrap();
     assert_eq!(ids(&mut again).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_is_gone_is_damage_and_one_that_was_purged_is_not() {
+    for missing in [3, 4, 6, 7, 11, 18] {
+        let machine = Machine::new();
+        let engine = machine.open();
+        let mut log = Log::open(engine.clone(), &Metrics::new()).unwrap();
+        log.blocking_append((0..20).map(|index| blank(1, index))).await.unwrap();
+        log.purge(at(1, 2)).await.unwrap();
+        // The purge is a frame before this one.
+        log.save_vote(&Vote::new(2, 1)).await.unwrap();
+        let mut again = Log::open(engine.clone(), &Metrics::new()).unwrap();
+        let entries = again.try_get_log_entries(0..5).await.unwrap();
+        assert_eq!(
+            entries.iter().map(|entry| entry.log_id).collect::<Vec<_>>(),
+            [at(1, 3), at(1, 4)]
+        );
+        machine.store.write(&[raft_log::delete(missing).as_change()]).unwrap();
+        let expected = format!("entry {missing} of raft's log is missing");
+        // Wherever in what is read it should be.
+        for range in [3..20, missing..20, missing..missing + 1, 3..missing + 1] {
+            let error = again.try_get_log_entries(range.clone()).await.unwrap_err().to_string();
+            assert!(error.contains(&expected), "{range:?}: {error}");
+        }
+        // Unless the search for the end passed it over, the next start sees it.
+        if let Err(error) = Log::open(engine, &Metrics::new()).map(drop) {
+            assert!(error.to_string().contains(&expected), "{error}");
+        } else {
+            assert!([6, 18].contains(&missing));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_appended_is_counted() {
+    let engine = Machine::new().open();
+    let metrics = Metrics::new();
+    let mut log = Log::open(engine.clone(), &metrics).unwrap();
+    log.blocking_append((0..20).map(|index| blank(1, index))).await.unwrap();
+    let mut bytes = 0;
+    let mut visit = |key: &[u8], value: &[u8]| {
+        bytes += key.len() + value.len();
+        true
+    };
+    engine.view().scan(Family::RaftLog, &[], None, &mut visit).unwrap();
+    let text = metrics.render();
+    assert!(
+        text.contains(&format!("continuum_raft_appended_bytes_total {bytes}\n")),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_that_is_cut_between_its_frames_leaves_a_log_without_remains() {
+    let mut cut = 0;
+    for syncs in 0..6 {
+        let machine = Machine::new();
+        let engine = machine.open();
+        let mut log = Log::open(engine.clone(), &Metrics::new()).unwrap();
+        log.blocking_append((0..60_000).map(|index| blank(1, index)))
+            .await
+            .unwrap();
+        machine.log.fail_syncs_after(syncs);
+        log.purge(at(1, 55_000)).await.unwrap();
+        let told = log.save_vote(&Vote::new(2, 1)).await.is_ok();
+        let after = machine.power_cut(syncs);
+        drop((log, engine));
+        let engine = after.open();
+        let mut log = Log::open(engine.clone(), &Metrics::new()).unwrap();
+        let purged = log
+            .get_log_state()
+            .await
+            .unwrap()
+            .last_purged_log_id
+            .map(|last| last.index);
+        assert!(!told || purged == Some(55_000));
+        let first = purged.map_or(0, |last| last + 1);
+        assert_eq!(
+            rows(&engine),
+            (first..60_000).collect::<Vec<_>>(),
+            "after {syncs} syncs"
+        );
+        cut += u64::from((1..55_001).contains(&first) && purged != Some(55_000));
+        // The next purge goes on from there.
+        log.purge(at(1, 55_001)).await.unwrap();
+        log.save_vote(&Vote::new(3, 1)).await.unwrap();
+        assert_eq!(rows(&engine), (55_002..60_000).collect::<Vec<_>>());
+    }
+    assert!(cut > 0, "none was cut in its midst");
 }
 
 /// Appends, truncates and purges at random, cuts the power, and compares with what was told.

@@ -16,6 +16,7 @@ use engine::{
 };
 use wal::storage::{Faulty, Storage};
 
+mod ahead;
 mod install;
 mod life;
 mod log;
@@ -30,25 +31,32 @@ impl Clock for Ticking {
     }
 }
 
-fn clock() -> Arc<dyn Clock> {
+pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(Ticking(AtomicU64::new(0)))
 }
 
 /// A node whose process can be ended and whose power can be cut.
-struct Machine {
+pub(super) struct Machine {
     log: Arc<Faulty>,
     store: Arc<Memory>,
+    segment_bytes: u64,
 }
 
 impl Machine {
-    fn new() -> Machine {
+    pub(super) fn new() -> Machine {
+        // Every life allocates one, and the reserve.
+        Machine::with_segments(1 << 20)
+    }
+
+    pub(super) fn with_segments(segment_bytes: u64) -> Machine {
         Machine {
+            segment_bytes,
             log: Arc::new(Faulty::new()),
             store: Arc::new(Memory::new()),
         }
     }
 
-    fn open(&self) -> Engine {
+    pub(super) fn open(&self) -> Engine {
         let environment = Environment {
             node: "test".to_owned(),
             clock: clock(),
@@ -57,8 +65,7 @@ impl Machine {
             store: Arc::clone(&self.store) as Arc<dyn engine::store::Store>,
         };
         let settings = engine::Settings {
-            // Every life allocates one, and the reserve.
-            segment_bytes: 1 << 20,
+            segment_bytes: self.segment_bytes,
             free_soft_bytes: 0,
             free_hard_bytes: 0,
             log_keep_bytes: 0,
@@ -68,10 +75,15 @@ impl Machine {
     }
 
     /// Cuts the power under a running engine: the store goes first, for what was retired from the log was flushed before.
-    fn power_cut(&self, seed: u64) -> Machine {
+    pub(super) fn power_cut(&self, seed: u64) -> Machine {
         let store = Arc::new(self.store.power_cut());
         self.log.fail_syncs_after(0);
         let log = Arc::new(self.log.power_cut(seed));
-        Machine { log, store }
+        let segment_bytes = self.segment_bytes;
+        Machine {
+            log,
+            store,
+            segment_bytes,
+        }
     }
 }
