@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use continuum_tests::{Admin, Node, node::READY_WITHIN, skipped};
+use continuum_tests::{Admin, Launch, Node, node::READY_WITHIN, skipped};
 use serde_json::{Value, json};
 
 /// What was printed, for which schema.
@@ -72,6 +72,7 @@ async fn what_is_printed_is_what_the_schemas_say() {
     files(&admin, &mut printed);
     lines_and_copies(&admin, &mut printed);
     contexts(&mut printed);
+    cluster(&admin, &mut printed).await;
     stopped(node, &admin, &mut printed).await;
     check(&python, &printed);
 
@@ -251,6 +252,57 @@ fn lines_and_copies(admin: &Admin, printed: &mut Printed) {
     let verified = admin.run(&["backup", "verify", backup, "-o", "json"]);
     assert_eq!(verified.code, Some(65));
     printed.0.push(("backup-verify", verified.json()));
+}
+
+/// One that stands alone, and others that come and go.
+async fn cluster(admin: &Admin, printed: &mut Printed) {
+    let alone = printed.one(admin, "cluster-status", &["cluster", "status"]);
+    let first = alone["node"].as_str().unwrap().to_owned();
+    printed.one(admin, "cluster-init", &["cluster", "init"]);
+    let joining = |name: &str, token: &Value| {
+        let launch = Launch::new().argument("--node-id").argument(name);
+        launch.argument("--join").argument(token["token"].as_str().unwrap())
+    };
+    let token = printed.one(admin, "cluster-add-learner", &["cluster", "add-learner"]);
+    assert_eq!(token["role"], "learner");
+    let _learner = joining("two", &token).start().await;
+    // One that only learns is replaced by another that only learns.
+    let place = printed.one(
+        admin,
+        "cluster-replace",
+        &["cluster", "replace", "two", "--valid", "5m"],
+    );
+    assert_eq!((&place["role"], &place["replaces"]), (&json!("learner"), &json!("two")));
+    let three = joining("three", &place).start().await;
+    let promoted = printed.one(admin, "cluster-promote", &["cluster", "promote", "three"]);
+    assert_eq!(promoted["done"], true);
+    let moved = printed.one(
+        admin,
+        "cluster-transfer-leader",
+        &["cluster", "transfer-leader", "three"],
+    );
+    assert_eq!((&moved["leader"], &moved["before"]), (&json!("three"), &json!(first)));
+    let status = printed.one(&Admin::of(&three), "cluster-status", &["cluster", "status"]);
+    assert_eq!(status["members"].as_array().unwrap().len(), 2, "{status}");
+    printed.one(
+        admin,
+        "cluster-transfer-leader",
+        &["cluster", "transfer-leader", &first],
+    );
+    let demoted = printed.one(admin, "cluster-demote", &["cluster", "demote", "three"]);
+    assert_eq!(demoted["done"], true);
+    let lone = admin.run(&["cluster", "transfer-leader", "three"]);
+    assert_eq!(lone.code, Some(1));
+    assert!(lone.err.contains("cluster promote three"), "{}", lone.err);
+    printed.one(admin, "cluster-remove", &["cluster", "remove", "three", "--dry-run"]);
+    let removed = printed.one(admin, "cluster-remove", &["cluster", "remove", "three", "--yes"]);
+    assert_eq!(removed["done"], true);
+    let token = printed.one(admin, "cluster-token", &["cluster", "token"]);
+    let token = token["token"].as_str().unwrap();
+    let shown = admin.run(&["cluster", "join", token, "-o", "json"]);
+    assert_eq!(shown.code, Some(64));
+    assert!(shown.err.contains("continuumd --join"), "{}", shown.err);
+    printed.0.push(("cluster-join", shown.json()));
 }
 
 /// The files of a node that does not run.

@@ -166,6 +166,13 @@ impl From<client::Error> for Failure {
                 "see what there is: continuum-admin namespaces list; or create it: continuum-admin namespaces create NAME"
                     .to_owned()
             }
+            Kind::NotFound if error.reason() == "MEMBER_UNKNOWN" => {
+                "see who is: continuum-admin cluster status".to_owned()
+            }
+            Kind::Busy | Kind::Broken if error.reason() == "NO_QUORUM" => {
+                "see who is missing: continuum-admin cluster status; more than half of those that vote must run and reach each other"
+                    .to_owned()
+            }
             Kind::Refused if code == Code::Temporary => "try again when that is done".to_owned(),
             _ => error.what_to_do().to_owned(),
         };

@@ -1,5 +1,7 @@
 //! What a verb runs with: which cluster, how long, how it is shown, and whether it may destroy.
 
+use std::time::Duration;
+
 use client::{Client, Settings};
 
 use crate::{
@@ -49,6 +51,11 @@ impl Session {
 
     pub(crate) fn new(options: Options, output: Output) -> Session {
         Session { options, output }
+    }
+
+    /// How long one call may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.options.timeout
     }
 
     /// The nodes to ask: `--endpoint`, `--context`, the variable, the context in use, the default.

@@ -121,7 +121,7 @@ fn every_leaf_has_a_schema_and_every_schema_a_leaf() {
 
 #[test]
 fn whatever_destroys_can_be_tried_and_confirmed() {
-    for call in [["delete", ""], ["snapshot", "delete"]] {
+    for call in [["delete", ""], ["snapshot", "delete"], ["cluster", "remove"]] {
         let words: Vec<String> = call
             .iter()
             .filter(|word| !word.is_empty())

@@ -5,7 +5,8 @@
 //!          │                       scan  watch                        streams that go on after a break
 //!          │                       bulk                               chunks, acknowledged in order, sent again after a break
 //!          ├─ namespaces()         create  get  list  set_policy
-//!          └─ admin()              status  compact  snapshots  backup  verify  log level  whole states and pool in and out
+//!          ├─ admin()              status  compact  snapshots  backup  verify  log level  whole states and pool in and out
+//!          └─ cluster()            status  init  invite  set_role  remove  hand_over
 //!      │
 //!   connection ── retry ── one table: what may be repeated, where, after what wait
 //!      │
@@ -114,6 +115,7 @@
 mod admin;
 mod bulk;
 mod change;
+mod cluster;
 mod concept;
 mod connection;
 mod context;
@@ -133,6 +135,7 @@ use std::sync::Arc;
 pub use admin::{Admin, Messages};
 pub use bulk::{Acknowledgement, Bulk, BulkWrite, CHUNK_BYTES_MAX, Road, StateImport, StateJoins, Writes};
 pub use change::{Batched, Delete, Deleted, Put, Write, WriteResult, Written};
+pub use cluster::Cluster;
 pub use concept::{Concept, Place, Value, Version};
 pub use connection::channel;
 pub use context::{Context, ResumeToken, TokenMalformed};
@@ -145,7 +148,7 @@ pub use tonic::Code;
 pub use transaction::{Action, ActionResult, Compare, Transacted, Transaction};
 pub use watch::{Event, Resync, Watch};
 
-/// The messages of `continuum.v1`, which [`Admin`] takes and returns.
+/// The messages of `continuum.v1`, which [`Admin`] and [`Cluster`] take and return.
 pub use proto::v1 as wire;
 
 use crate::connection::{Bounds, Connection};
@@ -186,6 +189,12 @@ impl Client {
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
+    }
+
+    /// Who belongs to the cluster, and who leads.
+    #[must_use]
+    pub fn cluster(&self) -> Cluster {
+        Cluster::new(self.clone())
     }
 
     /// The settings it was made with.
@@ -243,6 +252,7 @@ mod tests {
         sendable(&notes.watch(Selection::default(), &ResumeToken::default()));
         sendable(&client.namespaces().list());
         sendable(&admin.verify());
+        sendable(&client.cluster().status());
         let mut bulk = notes.bulk();
         sendable(&bulk.send([Write::put("k", Put::counter(1))]));
         sendable(&bulk);

@@ -12,6 +12,7 @@ use crate::{error::Failure, session::Session};
 
 mod backup;
 mod cert;
+mod cluster;
 mod compact;
 mod completions;
 mod config;
@@ -34,6 +35,7 @@ mod watch;
 /// The table, in the order of help.
 pub(crate) const VERBS: &[Row] = &[
     row::<status::Status>(),
+    row::<cluster::Cluster>(),
     row::<namespaces::Namespaces>(),
     row::<get::Get>(),
     row::<put::Put>(),

@@ -17,7 +17,7 @@ use tonic::{
 use super::node::{Node, reason, register};
 
 /// Calls that name no namespace, and what shows that they reveal nothing of the reserved ones, or why they may.
-const NAMELESS: [(&str, &str); 10] = [
+const NAMELESS: [(&str, &str); 23] = [
     (
         "/continuum.v1.Namespaces/List",
         "namespaces_are_listed_by_name_in_pages, and the test below",
@@ -37,11 +37,25 @@ const NAMELESS: [(&str, &str); 10] = [
         "/continuum.v1.Admin/ImportPool",
         "for operators: goes through the ledger's own rules",
     ),
+    ("/continuum.v1.Cluster/Status", "members only"),
+    ("/continuum.v1.Cluster/Init", "members only"),
+    ("/continuum.v1.Cluster/Invite", "members only"),
+    ("/continuum.v1.Cluster/SetRole", "names of members"),
+    ("/continuum.v1.Cluster/Remove", "names of members"),
+    ("/continuum.v1.Cluster/HandOver", "names of members"),
+    ("/continuum.v1.Peers/Join", "only who has a token of the cluster"),
+    ("/continuum.v1.Peers/Vote", "only members: everything is replicated to them"),
+    ("/continuum.v1.Peers/Append", "only members"),
+    ("/continuum.v1.Peers/Install", "only members"),
+    ("/continuum.v1.Peers/TransferLeader", "only members"),
+    ("/continuum.v1.Peers/Propose", "only members"),
+    ("/continuum.v1.Peers/ReadIndex", "only members"),
 ];
 
 /// The fields by which messages name a namespace: `name` only where a namespace is all that has one.
 fn names_a_namespace(message: &DescriptorProto, field: &str) -> bool {
-    field == "namespace" || field == "name" && !message.name().contains("Snapshot")
+    let of_namespaces = ["Namespace", "SetPolicy"].iter().any(|part| message.name().contains(part));
+    field == "namespace" || field == "name" && of_namespaces
 }
 
 /// One call of `continuum.v1`, as the descriptors have it.
