@@ -26,6 +26,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const WRITERS: usize = 4;
 /// Concepts in one contribution.
 const GIVEN: u64 = 4;
+/// Every so many contributions are sent twice.
+const AGAIN_EVERY: u64 = 5;
 /// Contributions of one member, within what an hour allows.
 const CONTRIBUTIONS: u64 = 50;
 
@@ -113,22 +115,33 @@ async fn contribute(nodes: Vec<SocketAddr>, writer: usize, stop: Arc<AtomicBool>
             ("x-node-id", &*member),
             ("idempotency-key", &*key),
         ];
-        let deadline = Instant::now() + WITHIN;
-        loop {
-            let mut client = Client::new(nodes[turn % nodes.len()]);
-            let sent = client.call(Method::POST, "/federation/contribute", &headers, body.clone().into());
-            if let Ok(Ok(answer)) = tokio::time::timeout(ANSWER_WITHIN, sent).await {
-                if answer.status == 200 {
-                    assert_eq!(answer.json()["new_concepts"], GIVEN, "each contribution counts once");
-                    acknowledged.fetch_add(1, Ordering::Relaxed);
-                    break;
-                }
-                assert!([409, 503].contains(&answer.status), "{}", answer.text());
-            }
-            assert!(Instant::now() < deadline, "{member} was never acknowledged");
+        // Some are sent again although they were acknowledged, to another node: they are told the same.
+        let times = if count % AGAIN_EVERY == 0 { 2 } else { 1 };
+        for _ in 0..times {
+            let answer = acknowledged_by(&nodes, &mut turn, &headers, &body).await;
+            assert_eq!(answer["new_concepts"], GIVEN, "each contribution counts once");
             turn += 1;
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Sends a contribution to `nodes` in turn, from `turn` on, until one of them acknowledges it.
+async fn acknowledged_by(nodes: &[SocketAddr], turn: &mut usize, headers: &[(&str, &str)], body: &str) -> Value {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let mut client = Client::new(nodes[*turn % nodes.len()]);
+        let body = body.to_owned().into();
+        let sent = client.call(Method::POST, "/federation/contribute", headers, body);
+        if let Ok(Ok(answer)) = tokio::time::timeout(ANSWER_WITHIN, sent).await {
+            if answer.status == 200 {
+                return answer.json();
+            }
+            assert!([409, 503].contains(&answer.status), "{}", answer.text());
+        }
+        assert!(Instant::now() < deadline, "never acknowledged");
+        *turn += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
