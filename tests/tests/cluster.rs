@@ -228,6 +228,16 @@ async fn the_leader_is_killed_and_nothing_acknowledged_is_lost() {
         ran.code == Some(75) && ran.err.contains("nothing can be decided") && ran.out.contains("nobody")
     })
     .await;
+    let gone = nodes.keys().next().unwrap();
+    for words in [
+        &["remove", gone, "--yes"][..],
+        &["demote", gone],
+        &["transfer-leader", gone],
+    ] {
+        let ran = Admin::of(&killed).run(&[&["--timeout", "1s", "cluster"], words].concat());
+        assert_eq!(ran.code, Some(75), "{}", ran.err);
+        assert!(ran.err.contains("nothing was changed"), "{}", ran.err);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use client::{
-    Cluster,
+    Changed, Cluster,
     wire::{ClusterStatusResponse, MemberRole},
 };
 use serde_json::json;
@@ -60,6 +60,18 @@ async fn until(
     }
 }
 
+/// Waits until something can be decided: what is sent before would hang, and might be decided long after its caller gave up.
+async fn decidable(session: &Session, cluster: &Cluster) -> Result<(), Failure> {
+    if until(session, cluster, |status| status.trouble.is_empty()).await? {
+        return Ok(());
+    }
+    let status = cluster.status().await?;
+    let what = format!("nothing can be decided, as {} sees it: {}", status.node, status.trouble);
+    Err(Failure::new(Code::Temporary, what).changed(Some(Changed::No)).next(
+        "see who is missing: continuum-admin cluster status; more than half of those that vote must run and reach each other",
+    ))
+}
+
 fn late(what: String) -> Failure {
     Failure::new(Code::Temporary, what)
         .next("it is decided and goes on by itself: see continuum-admin cluster status, or wait longer with --timeout")
@@ -68,6 +80,7 @@ fn late(what: String) -> Failure {
 /// `promote` and `demote`.
 pub(super) async fn set_role(session: &Session, name: &str, part: Part) -> Result<(), Failure> {
     let cluster = session.client()?.cluster();
+    decidable(session, &cluster).await?;
     cluster.set_role(name, part.role).await?;
     let wanted = part.role == MemberRole::Voter;
     let done = until(session, &cluster, |status| {
@@ -122,6 +135,7 @@ impl Remove {
         // Nobody tells one that is out how it went on.
         let asks_itself = before.node == *name;
         if go {
+            decidable(session, &cluster).await?;
             cluster.remove(name).await?;
             done = !asks_itself
                 && until(session, &cluster, |status| {
@@ -154,6 +168,7 @@ pub(super) async fn transfer_leader(session: &Session, name: &str) -> Result<(),
                 .next(format!("let it vote first: continuum-admin cluster promote {name}")),
         );
     }
+    decidable(session, &cluster).await?;
     cluster.hand_over(name).await?;
     let from = Some(&before.leader).filter(|leader| !leader.is_empty());
     session.output.say(&match from {

@@ -51,7 +51,7 @@ pub(super) struct Replace {
 
 #[derive(Args, Clone, Copy, Debug)]
 struct Valid {
-    /// How long the token is good, at most a week
+    /// How long the token is good, at most a week (168h)
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = command::duration)]
     valid: Duration,
 }
