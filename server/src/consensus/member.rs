@@ -219,7 +219,12 @@ impl Member {
         if !member.raft.is_initialized().await.map_err(fatal)? {
             member.found(company.founding).await?;
         }
-        if member.is_alone() {
+        // Asked of the core itself: what the metrics show may be a moment old.
+        let voters = member.raft.with_raft_state(|state| {
+            let config = state.membership_state.effective().membership();
+            config.voter_ids().collect::<Vec<_>>()
+        });
+        if voters.await.map_err(fatal)? == [id] {
             // Nobody else could lead, so there is nothing to wait for.
             member.raft.trigger().elect(false).await.map_err(fatal)?;
             let leads = within(READY_WITHIN, member.catch_up()).await;

@@ -151,7 +151,7 @@ impl Link {
         let answer = answer.unwrap_or_else(|| Err(Status::deadline_exceeded("no answer in time")));
         let answer = answer.map_err(|status| self.failed(&status))?;
         self.answered();
-        Ok(messages::vote_response(answer.into_inner()).map_err(|error| NetworkError::from_string(error))?)
+        Ok(messages::vote_response(answer.into_inner()).map_err(NetworkError::from_string)?)
     }
 
     /// Makes an image of the present moment and sends it.
@@ -183,7 +183,7 @@ impl Link {
             );
             Unreachable::from_string(told)
         })?;
-        let vote = messages::vote(answer.into_inner().ballot).map_err(|error| NetworkError::from_string(error))?;
+        let vote = messages::vote(answer.into_inner().ballot).map_err(NetworkError::from_string)?;
         Ok(SnapshotResponse::new(vote))
     }
 }
@@ -248,7 +248,7 @@ impl RaftNetworkV2<Types> for Link {
             let results = answers.into_inner().map(move |answer| match answer {
                 Ok(answer) => {
                     this.answered();
-                    Ok(messages::append_result(answer).map_err(|error| NetworkError::from_string(error))?)
+                    Ok(messages::append_result(answer).map_err(NetworkError::from_string)?)
                 }
                 Err(status) => Err(this.failed(&status)),
             });

@@ -45,19 +45,13 @@ impl Node {
         let (grpc_address, http_address) = sockets.addresses()?;
 
         let Components { clock } = components;
-        let panicked = || std::io::Error::other("opening the engine panicked");
-        let store = {
-            let (settings, metrics, clock) = (settings.clone(), metrics.clone(), Arc::clone(&clock));
-            let opened = tasks::blocking(move || Store::open(&settings, clock, &metrics)).await;
-            opened.ok_or_else(panicked)??
+        let reach = grpc::Reach {
+            address: advertised(settings, grpc_address),
+            authority: credentials.as_ref().and_then(|credentials| credentials.authority()),
         };
-        let company = store.settle(settings, credentials.as_ref(), grpc_address).await?;
-        let (directory, name, engine, snapshots) = {
-            let clock = Arc::clone(&clock);
-            tasks::blocking(move || store.engine(clock))
-                .await
-                .ok_or_else(panicked)??
-        };
+        let store = Store::open_beside(settings, &clock, &metrics).await?;
+        let company = store.settle(settings, credentials.as_ref(), &reach).await?;
+        let (directory, name, engine, snapshots) = store.engine_beside(&clock).await?;
         health.pass(CHECK_ENGINE);
         let order = sequencer_settings(settings, directory.path());
         let sequencer = start_sequencer(&engine, &clock, company, order, &metrics).await?;
@@ -77,10 +71,6 @@ impl Node {
             clock,
             health,
             metrics,
-        };
-        let reach = grpc::Reach {
-            address: advertised(settings, grpc_address),
-            authority: credentials.as_ref().and_then(|credentials| credentials.authority()),
         };
         if rows.sequencer.quorum().borrow().is_none() {
             rows.contribution.enforce_limits().await.map_err(StartError::Limits)?;
@@ -358,6 +348,22 @@ struct Store {
 }
 
 impl Store {
+    async fn open_beside(
+        settings: &config::Settings,
+        clock: &Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Result<Store, StartError> {
+        let (settings, clock, metrics) = (settings.clone(), Arc::clone(clock), metrics.clone());
+        let opened = tasks::blocking(move || Store::open(&settings, clock, &metrics)).await;
+        opened.ok_or_else(|| std::io::Error::other("opening the data panicked"))?
+    }
+
+    async fn engine_beside(self, clock: &Arc<dyn Clock>) -> Result<(Directory, String, Engine, Snapshots), StartError> {
+        let clock = Arc::clone(clock);
+        let opened = tasks::blocking(move || self.engine(clock)).await;
+        opened.ok_or_else(|| std::io::Error::other("opening the engine panicked"))?
+    }
+
     /// Blocks.
     fn open(settings: &config::Settings, clock: Arc<dyn Clock>, metrics: &Metrics) -> Result<Store, StartError> {
         let directory = Directory::open(&settings.storage.path)?;
@@ -380,15 +386,15 @@ impl Store {
         &self,
         settings: &config::Settings,
         credentials: Option<&Arc<Credentials>>,
-        grpc: SocketAddr,
+        reach: &grpc::Reach,
     ) -> Result<Company, StartError> {
         let transport = Transport::new(credentials.cloned());
         let token = settings.node.join.as_deref().map(str::parse).transpose();
         let token: Option<formation::Token> = token.map_err(StartError::Token)?;
         let newcomer = formation::Newcomer {
             name: &self.name,
-            address: advertised(settings, grpc),
-            authority: credentials.and_then(|credentials| credentials.authority()),
+            address: reach.address.clone(),
+            authority: reach.authority,
             transport: &transport,
             entropy: entropy::bits,
         };

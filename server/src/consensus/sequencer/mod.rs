@@ -93,6 +93,7 @@ struct Shared {
 }
 
 /// What the thread is sent.
+#[expect(clippy::large_enum_variant, reason = "but for one, every message is a command")]
 enum Message {
     Decide(Waiting),
     /// Decide what came before, then leave.
@@ -149,6 +150,7 @@ impl Sequencer {
                         Ok(member) => member,
                         Err(error) => return drop(sender.send(Err(error))),
                     };
+                    tell_quorum.send_replace(member.leader().err());
                     let _starter_left = sender.send(Ok(member.clone()));
                     let decider = Decider {
                         cluster: engine::backup::hex(&engine.cluster()),

@@ -44,7 +44,10 @@ const NAMELESS: [(&str, &str); 23] = [
     ("/continuum.v1.Cluster/Remove", "names of members"),
     ("/continuum.v1.Cluster/HandOver", "names of members"),
     ("/continuum.v1.Peers/Join", "only who has a token of the cluster"),
-    ("/continuum.v1.Peers/Vote", "only members: everything is replicated to them"),
+    (
+        "/continuum.v1.Peers/Vote",
+        "only members: everything is replicated to them",
+    ),
     ("/continuum.v1.Peers/Append", "only members"),
     ("/continuum.v1.Peers/Install", "only members"),
     ("/continuum.v1.Peers/TransferLeader", "only members"),
@@ -54,7 +57,9 @@ const NAMELESS: [(&str, &str); 23] = [
 
 /// The fields by which messages name a namespace: `name` only where a namespace is all that has one.
 fn names_a_namespace(message: &DescriptorProto, field: &str) -> bool {
-    let of_namespaces = ["Namespace", "SetPolicy"].iter().any(|part| message.name().contains(part));
+    let of_namespaces = ["Namespace", "SetPolicy"]
+        .iter()
+        .any(|part| message.name().contains(part));
     field == "namespace" || field == "name" && of_namespaces
 }
 
