@@ -8,7 +8,11 @@
 //! Invariants: what is in the raft-owned families and what the Applied row says are always of one batch. An entry may come in
 //! several: the row says how many of its proposals are in. Nothing is synced here, for the log can say it all again.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    panic::{self, AssertUnwindSafe},
+    path::PathBuf,
+};
 
 use engine::{
     Batch, Durability, Engine, Mutation, backup,
@@ -91,7 +95,10 @@ impl Machine {
         let mut under_way: Option<(Entry, Deciding)> = None;
         while under_way.is_some() || entries.peek().is_some() {
             let mut done = Vec::new();
-            let frame = self.frame(&mut entries, &mut under_way, &mut done)?;
+            // openraft takes seconds to notice that whoever decides has panicked; an error it heeds at once.
+            let decide = || self.frame(&mut entries, &mut under_way, &mut done);
+            let frame = panic::catch_unwind(AssertUnwindSafe(decide));
+            let frame = frame.unwrap_or_else(|_| Err(fatal("deciding panicked; its log line says where")))?;
             self.engine.commit(frame, Durability::Buffered).await.map_err(fatal)?;
             for Deciding { responder, decisions } in done {
                 if let Some(responder) = responder {

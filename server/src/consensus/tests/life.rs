@@ -46,6 +46,18 @@ fn concepts(engine: &Engine) -> u64 {
     ledger::pool_stats(engine.view()).unwrap().concepts
 }
 
+/// Waits for what a first start does beside everything else.
+async fn first_entries_gone(engine: &Engine) {
+    let since = Stopwatch::start();
+    while raft_state::read::<Purged>(engine.view()).unwrap().is_none() {
+        assert!(
+            since.elapsed() < Duration::from_secs(30),
+            "the first entries are still there"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn applied(engine: &Engine) -> u64 {
     let applied: Applied = raft_state::read(engine.view()).unwrap().unwrap();
     applied.last.unwrap().index
@@ -123,14 +135,7 @@ async fn a_store_from_before_raft_goes_on_and_its_log_begins_behind_a_snapshot()
     ));
     let known = ledger::standing(engine.view(), &NodeId::new("old").unwrap()).unwrap();
     assert!(known.verified && known.registered_at.is_some());
-    let since = Stopwatch::start();
-    while raft_state::read::<Purged>(engine.view()).unwrap().is_none() {
-        assert!(
-            since.elapsed() < Duration::from_secs(5),
-            "the first entries are still there"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    first_entries_gone(&engine).await;
     assert!(raft_state::read::<Snapshot>(engine.view()).unwrap().is_some());
     assert_eq!(engine.view().get(Family::RaftLog, &0_u64.to_be_bytes()).unwrap(), None);
     let voter = raft_state::read::<Voter>(engine.view()).unwrap();
@@ -168,6 +173,8 @@ async fn a_dead_core_is_told_within_a_second() {
     let engine = machine.open();
     let sequencer = start(&engine);
     assert!(contribute(&sequencer, 1).await.is_ok());
+    // Of a purge that fails raft is not told: nothing rests on it, and who watches the engine knows.
+    first_entries_gone(&engine).await;
     machine.log.fail_syncs_after(0);
     let unknown = contribute(&sequencer, 2).await;
     assert!(matches!(unknown, Err(CommitError::Stopped(_))), "{unknown:?}");
@@ -271,7 +278,7 @@ impl Store for Trap {
     }
 }
 
-/// openraft itself does not notice: the sequencer asks what has become of it.
+/// openraft itself would take seconds to notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_while_deciding_is_told() {
     let store = Arc::new(Trap {
@@ -289,15 +296,14 @@ async fn a_panic_while_deciding_is_told() {
     let sequencer = start(&engine);
     assert!(contribute(&sequencer, 1).await.is_ok());
     store.is_set.store(true, Ordering::SeqCst);
-    let since = Stopwatch::start();
     let mut stopped = sequencer.stopped();
     let (unknown, told) = tokio::join!(
         contribute(&sequencer, 2),
-        tokio::time::timeout(Duration::from_secs(5), stopped.wait_for(Option::is_some)),
+        tokio::time::timeout(Duration::from_secs(1), stopped.wait_for(Option::is_some)),
     );
     assert!(matches!(unknown, Err(CommitError::Stopped(_))), "{unknown:?}");
-    let reason = told.expect("it is told").unwrap().clone();
-    eprintln!("told after {:?}: {reason:?}", since.elapsed());
+    let reason = told.expect("it is told within a second").unwrap().clone().unwrap();
+    assert!(reason.contains("deciding panicked"), "{reason}");
     let after = contribute(&sequencer, 3).await;
     assert!(matches!(after, Err(CommitError::Stopped(_))), "{after:?}");
     sequencer.close();

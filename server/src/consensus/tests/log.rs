@@ -189,7 +189,7 @@ async fn a_purge_that_is_cut_between_its_frames_leaves_a_log_without_remains() {
         // The next purge goes on from there.
         log.purge(at(1, 55_001)).await.unwrap();
         log.save_vote(&Vote::new(3, 1)).await.unwrap();
-        assert_eq!(rows(&engine), (55_002..60_000).collect::<Vec<_>>());
+        assert!(rows(&engine).into_iter().eq(55_002..60_000));
     }
     assert!(cut > 0, "none was cut in its midst");
 }
