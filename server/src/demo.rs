@@ -46,6 +46,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const STOPPED_WITHIN: Duration = Duration::from_secs(15);
 /// The first node's ports, and what HTTP is above gRPC.
 const PORTS: (u16, u16) = (7000, 1000);
+/// The ports, once the cluster has come together.
+const KEPT: &str = "demo.json";
 /// The caller's certificate.
 const CALLER: &str = "demo";
 /// What the environment says for one node is not for all of these.
@@ -140,6 +142,7 @@ impl Demo {
         fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         let folder = folder.canonicalize().map_err(failed("find", &folder))?;
         let (ports, known) = ports(settings, &folder)?;
+        let text = serde_json::to_vec(&ports).expect("numbers are JSON");
         let transport = Transport::new(credentials(settings, &folder, ports.len())?);
         let mut demo = Demo {
             folder,
@@ -171,6 +174,9 @@ impl Demo {
                 }
             })
             .await?;
+        // From now on the folder is this cluster's.
+        let kept = demo.folder.join(KEPT);
+        fs::write(&kept, text).map_err(failed("write", &kept))?;
         Ok(demo)
     }
 
@@ -381,7 +387,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
 
 /// The nodes' ports, gRPC and HTTP, and whether they are those of a cluster that there was before.
 fn ports(settings: &Settings, folder: &Path) -> Result<(Vec<(u16, u16)>, bool), Error> {
-    let kept = folder.join("demo.json");
+    let kept = folder.join(KEPT);
     match fs::read(&kept) {
         Ok(bytes) => {
             let ports = serde_json::from_slice(&bytes).map_err(io::Error::other);
@@ -411,8 +417,6 @@ fn ports(settings: &Settings, folder: &Path) -> Result<(Vec<(u16, u16)>, bool), 
         Ok((take(grpc)?, take(grpc.saturating_add(above))?))
     });
     let ports: Vec<(u16, u16)> = each.collect::<Result<_, Error>>()?;
-    let text = serde_json::to_vec(&ports).expect("numbers are JSON");
-    fs::write(&kept, text).map_err(failed("write", &kept))?;
     Ok((ports, false))
 }
 

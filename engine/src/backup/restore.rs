@@ -34,6 +34,7 @@ use crate::{
     keyspace::{
         codec,
         meta::{self, ContextKey, Identity},
+        registry,
     },
     open::LOG,
     store::{self, Change, Family, Store as _, View as _, rocks::Rocks},
@@ -347,7 +348,7 @@ impl Target {
             let key = ContextKey(drawn(options.entropy));
             records.push((meta::CONTEXT_KEY, codec::encode(&key)));
         }
-        let changes: Vec<Change<'_>> = records
+        let mut changes: Vec<Change<'_>> = records
             .iter()
             .map(|(key, value)| Change {
                 family: Family::Meta,
@@ -355,6 +356,15 @@ impl Target {
                 value: Some(value),
             })
             .collect();
+        let left_behind = [registry::roster(), registry::invitations()];
+        if !options.rejoin {
+            // A new cluster has none of the members of the old one.
+            changes.extend(left_behind.iter().map(|key| Change {
+                family: Family::Registry,
+                key,
+                value: None,
+            }));
+        }
         store.write(&changes)?;
         forget(&store, Family::RaftLog)?;
         forget(&store, Family::RaftState)?;

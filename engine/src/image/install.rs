@@ -81,10 +81,10 @@ pub fn install_unfinished(engine: &Engine, directory: &Path) -> Result<Option<Ap
         "a snapshot was being installed when the node ended: it is begun again"
     );
     let path = directory.join(&installing.file);
-    if !path.exists() {
+    // Another image under the same name would not be what was begun.
+    if !path.exists() || check(&path)? != installing.then {
         return Err(Error::Gone { path });
     }
-    check(&path)?;
     let applied = carry_out(engine, &path, installing)?;
     if let Err(error) = fs::remove_file(&path) {
         tracing::warn!(%error, file = %path.display(), "an installed snapshot was not removed; nobody needs it");

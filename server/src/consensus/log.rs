@@ -55,7 +55,11 @@ const ENTRY_BYTES: usize = 64;
 /// What a frame takes in the log besides its entries.
 const FRAME_SLACK_BYTES: usize = 4 << 10;
 /// Entries read at once, where not all are needed at once.
-const READ_ENTRIES_MAX: u64 = 16;
+const READ_ENTRIES_MAX: u64 = 4;
+const _: () = assert!(
+    READ_ENTRIES_MAX as usize * BATCH_BYTES_MAX < super::network::MESSAGE_BYTES_MAX,
+    "what is read at once is sent at once"
+);
 /// Entries taken away by one frame.
 const DELETED_ENTRIES_MAX: u64 = 16_384;
 

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 use engine::{
     Batch, Durability, Engine, Mutation, image,
     keyspace::raft_state::{self, Voter},
+    ledger,
 };
 use metrics::{Counter, Gauge};
 use openraft::{
@@ -188,7 +189,18 @@ impl Member {
     ) -> io::Result<Member> {
         if let Some(incoming) = settings.incoming.clone() {
             let engine = engine.clone();
-            let resumed = tasks::blocking(move || image::install_unfinished(&engine, &incoming)).await;
+            let resumed = tasks::blocking(move || {
+                let resumed = image::install_unfinished(&engine, &incoming)?;
+                // What is left there was being sent or received by an earlier life.
+                match std::fs::remove_dir_all(&incoming) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::warn!(%error, directory = %incoming.display(), "images that nobody needs are left behind");
+                    }
+                    _ => {}
+                }
+                Ok::<_, image::Error>(resumed)
+            })
+            .await;
             resumed
                 .ok_or_else(|| fatal("installing a snapshot panicked"))?
                 .map_err(fatal)?;
@@ -237,7 +249,15 @@ impl Member {
     async fn found(&self, founding: Founding) -> io::Result<()> {
         let name = self.engine.actor().node.to_string();
         let members = match founding {
-            Founding::Alone => vec![(self.id, name, String::new())],
+            Founding::Alone => {
+                let roster = ledger::members(self.engine.view()).map_err(fatal)?;
+                if !roster.is_empty() && roster.iter().all(|member| member.voter != self.id) {
+                    return Err(fatal(
+                        "these data are of a member of a cluster that may live on without it: begin with an empty data directory and a token of `continuum-admin cluster replace`",
+                    ));
+                }
+                vec![(self.id, name, String::new())]
+            }
             Founding::Among(members) => members,
             Founding::Joins => return Ok(()),
         };

@@ -40,7 +40,7 @@ use super::{
     wire as messages,
 };
 use crate::{
-    runtime::{tasks, time::within},
+    runtime::{entropy, tasks, time::within},
     transport::{Claim, Transport},
 };
 
@@ -160,7 +160,7 @@ impl Link {
         let mut client = self.client()?;
         let directory = self.directory.clone();
         let directory = directory.ok_or_else(|| Unreachable::from_string("there is no directory for images"))?;
-        let path = directory.join(format!("outgoing-{:016x}", self.target));
+        let path = directory.join(format!("outgoing-{:016x}-{:016x}", self.target, entropy::bits()));
         let made = {
             let path = path.clone();
             tasks::blocking(move || {
@@ -205,7 +205,8 @@ fn read_pieces(path: &std::path::Path, vote: &Vote, pieces: &mpsc::Sender<wire::
             }
         }
     };
-    if let Err(error) = read().and_then(|()| std::fs::remove_file(path)) {
+    let sent = read();
+    if let Err(error) = std::fs::remove_file(path).and(sent) {
         tracing::warn!(%error, "an image of the ledger could not be sent whole");
     }
 }

@@ -22,8 +22,13 @@ use super::{
     types::{Proposals, Types, Vote, meta_of},
     wire as messages,
 };
-use crate::{runtime::tasks, transport::Claim};
+use crate::{
+    runtime::{entropy, tasks},
+    transport::Claim,
+};
 
+/// Said to one that speaks as a leader or candidate under another's number.
+const NOT_LEADER: &str = "the caller speaks for another member";
 /// Pieces of an image that wait to be written.
 const PIECES_MAX: usize = 2;
 /// Answers of one stream that wait to be sent.
@@ -96,6 +101,20 @@ impl Peers {
         }
     }
 
+    /// Whoever asks something of the leader is known to it.
+    fn admit_member(&self, claim: &Claim) -> Result<(), Refused> {
+        self.admit(claim)?;
+        let metrics = self.member.raft.metrics();
+        let now = metrics.borrow_watched();
+        match now.membership_config.membership().get_node(&claim.from) {
+            Some(_) => Ok(()),
+            None => Err(Refused::Misplaced(format!(
+                "`{}` is no member of the cluster",
+                claim.name
+            ))),
+        }
+    }
+
     /// Gives a vote, durably, or says whether it would.
     ///
     /// # Errors
@@ -104,6 +123,9 @@ impl Peers {
         self.admit(claim)?;
         let pre = message.pre;
         let request = messages::vote_request(message)?;
+        if request.vote.leader_id.node_id != claim.from {
+            return Err(Refused::Misplaced(NOT_LEADER.to_owned()));
+        }
         let raft = &self.member.raft;
         let answer = if pre {
             raft.pre_vote(request).await
@@ -124,7 +146,12 @@ impl Peers {
     ) -> Result<ReceiverStream<Result<wire::AppendResponse, Refused>>, Refused> {
         self.admit(claim)?;
         let (sender, mut notes) = mpsc::unbounded_channel();
+        let caller = claim.from;
         let readable = requests.map_while(move |message| match messages::append_request(message) {
+            Ok(request) if request.vote.leader_id.node_id != caller => {
+                tracing::error!("{NOT_LEADER}: its entries are not taken");
+                None
+            }
             Ok(request) => {
                 let _answers_are_gone = sender.send(committed(&request));
                 Some(request)
@@ -163,16 +190,16 @@ impl Peers {
         mut pieces: impl Stream<Item = Result<wire::InstallRequest, E>> + Send + Unpin,
     ) -> Result<wire::InstallResponse, Refused> {
         self.admit(claim)?;
-        let Ok(_one) = self.installing.try_lock() else {
-            return Err(Refused::NotTaken("another image is being taken".to_owned()));
-        };
+        // Held until it is in place, also when the caller goes away meanwhile.
+        let one = Arc::clone(&self.installing).try_lock_owned();
+        let one = one.map_err(|_| Refused::NotTaken("another image is being taken".to_owned()))?;
         self.member
             .engine
             .admits()
             .map_err(|full| Refused::NotTaken(full.to_string()))?;
         let directory = self.member.network.directory.clone();
         let directory = directory.ok_or_else(|| Refused::NotTaken("there is no directory for images".to_owned()))?;
-        let path = directory.join("image");
+        let path = directory.join(format!("image-{:016x}", entropy::bits()));
         let (sender, received) = mpsc::channel::<bytes::Bytes>(PIECES_MAX);
         let writing = {
             let path = path.clone();
@@ -196,8 +223,20 @@ impl Peers {
             .unwrap_or_else(|| Err(io::Error::other("writing panicked")));
         written.map_err(|error| Refused::NotTaken(format!("the image cannot be written: {error}")))?;
         let vote = vote.ok_or_else(|| messages::missing("vote"))?;
+        if vote.leader_id.node_id != claim.from {
+            return Err(Refused::Misplaced(NOT_LEADER.to_owned()));
+        }
+        let this = self.clone();
+        let placed = tasks::spawn(async move {
+            let placed = this.put_in_place(vote, path.clone()).await;
+            // Whatever became of it, nobody needs the file any more; most often it is gone already.
+            let _gone = std::fs::remove_file(&path);
+            drop(one);
+            placed
+        });
+        let vote = placed.await.unwrap_or_else(|error| Err(failed(error)))?;
         Ok(wire::InstallResponse {
-            ballot: Some(messages::ballot(&self.put_in_place(vote, path).await?)),
+            ballot: Some(messages::ballot(&vote)),
         })
     }
 
@@ -237,7 +276,7 @@ impl Peers {
         claim: &Claim,
         message: wire::ProposeRequest,
     ) -> Result<wire::ProposeResponse, Refused> {
-        self.admit(claim)?;
+        self.admit_member(claim)?;
         let proposals = Proposals(messages::proposed(&message.record)?);
         match self.member.decide_for_another(proposals).await {
             Ok((index, decisions)) => Ok(wire::ProposeResponse {
@@ -257,7 +296,7 @@ impl Peers {
     /// # Errors
     /// [`Refused`].
     pub async fn read_index(&self, claim: &Claim) -> Result<wire::ReadIndexResponse, Refused> {
-        self.admit(claim)?;
+        self.admit_member(claim)?;
         let index = self.member.own_read_index().await;
         let index = index.map_err(|error| Refused::NotTaken(error.to_string()))?;
         Ok(wire::ReadIndexResponse { index })

@@ -9,7 +9,7 @@
 //! What raft has taken may be decided long after its caller was told that nobody knows: only a command under an idempotency key is
 //! sent again then.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use engine::{CommitError, ledger::Decision};
 use openraft::{
@@ -33,6 +33,9 @@ const DECIDED_WITHIN: Duration = Duration::from_secs(5);
 const LEADER_WITHIN: Duration = Duration::from_secs(3);
 /// After another node has decided, its decision should be visible here within this time.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Said of an entry that this node's log has lost: another leader may have kept it.
+const DISCARDED: &str = "another node leads now, and may have decided it or not";
 
 /// Why there are no decisions.
 #[derive(Debug)]
@@ -91,7 +94,18 @@ impl Member {
     async fn decide(&self, proposals: &Proposals, left: Option<Duration>) -> Tried {
         let written = self.raft.client_write(proposals.clone());
         let written = match left {
-            None => Some(written.await),
+            None => {
+                let mut written = pin!(written);
+                loop {
+                    if let Some(answer) = within(DECIDED_WITHIN, written.as_mut()).await {
+                        break Some(answer);
+                    }
+                    // Others may vote since.
+                    if !self.is_alone() {
+                        break None;
+                    }
+                }
+            }
             Some(left) => within(left, written).await,
         };
         match written {
@@ -99,6 +113,9 @@ impl Member {
             // A leader's first moments, when its lease is not there yet; or it leads no more.
             Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
                 Tried::NotTaken("the leader has just changed".to_owned())
+            }
+            Some(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
+                Tried::Failed(Undecided::Unknown(DISCARDED.to_owned()))
             }
             Some(Err(error)) => Tried::Failed(Undecided::Died(error.to_string())),
             None => Tried::Failed(Undecided::Unknown("no majority confirmed it in time".to_owned())),
@@ -156,6 +173,9 @@ impl Member {
             Some(Ok(answer)) => Ok((answer.log_id.index, answer.data.0)),
             Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
                 Err(Undecided::Nothing("the leader has just changed".to_owned()))
+            }
+            Some(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
+                Err(Undecided::Unknown(DISCARDED.to_owned()))
             }
             Some(Err(error)) => Err(Undecided::Died(error.to_string())),
             None => Err(Undecided::Unknown("no majority confirmed it in time".to_owned())),

@@ -69,7 +69,7 @@ impl Member {
         if now.state == ServerState::Leader {
             let acknowledged = now.last_quorum_acked.map(|at| at.elapsed());
             return match acknowledged {
-                _ if voters == 1 => Ok(self.id),
+                _ if voters == 1 && config.voter_ids().eq([self.id]) => Ok(self.id),
                 Some(age) if age <= self.silence_max => Ok(self.id),
                 _ => Err(format!(
                     "this node leads {voters} voters but does not hear a majority of them"

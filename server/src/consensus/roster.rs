@@ -71,6 +71,11 @@ impl Member {
         if now.state != ServerState::Leader {
             return Ok(None);
         }
+        let alone = now.membership_config.membership().voter_ids().eq([self.id]);
+        if alone && now.purged.is_none() {
+            // The log still begins with its first entry, and what was here before raft is in none.
+            return Ok(None);
+        }
         let wanted = ledger::members(self.engine.view())?;
         let last = now.last_log_index.unwrap_or_default();
         let caught_up = |voter: u64| {
@@ -108,11 +113,18 @@ fn step(is: &Membership, wanted: &[Wanted], caught_up: impl Fn(u64) -> bool) -> 
     }
     let voters: BTreeSet<u64> = is.voter_ids().collect();
     let should_vote = wanted.iter().filter(|member| member.role == Role::Voter);
-    let should_vote: BTreeSet<u64> = should_vote
+    let all = should_vote.clone().count();
+    let mut should_vote: BTreeSet<u64> = should_vote
         .map(|member| member.voter)
         .filter(|voter| voters.contains(voter) || caught_up(*voter))
         .collect();
     // Whoever is to be replaced votes until its successor can.
+    let late = all - should_vote.len();
+    let leaving = voters
+        .iter()
+        .copied()
+        .filter(|voter| wanted.iter().all(|member| member.voter != *voter));
+    should_vote.extend(leaving.take(late));
     if !should_vote.is_empty() && (should_vote != voters || is.get_joint_config().len() > 1) {
         return Some(Change::ReplaceAllVoters(should_vote));
     }
@@ -187,6 +199,14 @@ mod tests {
 
     #[test]
     fn who_is_replaced_votes_until_its_successor_can() {
+        // 4 takes the place of 3.
+        let three = [wanted(1, Role::Voter), wanted(2, Role::Voter), wanted(4, Role::Voter)];
+        let before = is(&[&[1, 2, 3]], &[1, 2, 3, 4]);
+        assert_eq!(step(&before, &three, |_| false), None);
+        assert_eq!(
+            step(&before, &three, |_| true),
+            Some(Change::ReplaceAllVoters(ids(&[1, 2, 4])))
+        );
         // 2 takes the place of 1.
         let successor = [wanted(2, Role::Voter)];
         let before = is(&[&[1]], &[1, 2]);

@@ -59,16 +59,4 @@ impl Marker {
             source,
         })
     }
-
-    /// Removes it: the node has heard of its cluster. That it comes back after a power cut does no harm.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
-    pub fn remove(&self) -> Result<(), Error> {
-        let path = self.directory.join(NAME);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Marker { path, source: error }),
-            _ => Ok(()),
-        }
-    }
 }

@@ -215,7 +215,13 @@ impl Sequencer {
         };
         // Raft writes what it has taken, so what could not be written is refused before.
         if let Err(full) = shared.engine.admits() {
-            return unwritten(&shared.engine, &shared.cluster, proposal, full);
+            return unwritten(
+                &shared.engine,
+                &shared.cluster,
+                shared.member.is_alone(),
+                proposal,
+                full,
+            );
         }
         if weight > TRIED_BYTES {
             self.try_out(&proposal)?;
@@ -300,10 +306,18 @@ impl Sequencer {
 }
 
 /// The decision about `proposal` if it needs no writing, as that of a request that comes again; else `full`.
-fn unwritten(engine: &Engine, cluster: &str, proposal: Proposal, full: CommitError) -> Result<Decision, CommitError> {
+///
+/// Among others only what comes again: a refusal may rest on what this node has not heard of yet.
+fn unwritten(
+    engine: &Engine,
+    cluster: &str,
+    alone: bool,
+    proposal: Proposal,
+    full: CommitError,
+) -> Result<Decision, CommitError> {
     let mut overlay = Overlay::new(engine.view(), cluster);
     match ledger::apply(&mut overlay, proposal) {
-        Ok(decision) if overlay.is_empty() => Ok(decision),
+        Ok(decision) if overlay.is_empty() && (alone || decision.repeated) => Ok(decision),
         Ok(_) | Err(_) => Err(full),
     }
 }
@@ -399,7 +413,13 @@ impl Decider {
         // The disk may have filled up while they waited.
         if let Err(full) = self.engine.admits() {
             for Waiting { proposal, answer, .. } in batch {
-                let _caller_left = answer.send(unwritten(&self.engine, &self.cluster, proposal, full.clone()));
+                let _caller_left = answer.send(unwritten(
+                    &self.engine,
+                    &self.cluster,
+                    self.member.is_alone(),
+                    proposal,
+                    full.clone(),
+                ));
             }
             return;
         }
