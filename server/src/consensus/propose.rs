@@ -72,7 +72,10 @@ impl Member {
             let tried = match self.leader() {
                 Ok(leader) if leader == self.id => self.decide(&proposals, left).await,
                 Ok(leader) => self.forward(leader, &proposals, left.unwrap_or(DECIDED_WITHIN)).await,
-                Err(why) => Tried::NotTaken(why),
+                Err(why) => match self.died() {
+                    Some(died) => Tried::Failed(Undecided::Died(died)),
+                    None => Tried::NotTaken(why),
+                },
             };
             let why = match tried {
                 Tried::Decided(decisions) => return Ok(decisions),
@@ -120,6 +123,13 @@ impl Member {
             Some(Err(error)) => Tried::Failed(Undecided::Died(error.to_string())),
             None => Tried::Failed(Undecided::Unknown("no majority confirmed it in time".to_owned())),
         }
+    }
+
+    /// What raft died of, if it has.
+    fn died(&self) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let now = metrics.borrow_watched();
+        now.running_state.as_ref().err().map(ToString::to_string)
     }
 
     /// The way to a member that raft knows.

@@ -299,10 +299,13 @@ async fn a_panic_while_deciding_is_told() {
     let mut stopped = sequencer.stopped();
     let (unknown, told) = tokio::join!(
         contribute(&sequencer, 2),
-        tokio::time::timeout(Duration::from_secs(1), stopped.wait_for(Option::is_some)),
+        // Copied at once: what is waited for keeps others from telling.
+        tokio::time::timeout(Duration::from_secs(1), async {
+            stopped.wait_for(Option::is_some).await.unwrap().clone()
+        }),
     );
     assert!(matches!(unknown, Err(CommitError::Stopped(_))), "{unknown:?}");
-    let reason = told.expect("it is told within a second").unwrap().clone().unwrap();
+    let reason = told.expect("it is told within a second").unwrap();
     assert!(reason.contains("deciding panicked"), "{reason}");
     let after = contribute(&sequencer, 3).await;
     assert!(matches!(after, Err(CommitError::Stopped(_))), "{after:?}");
