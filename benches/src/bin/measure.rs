@@ -3,11 +3,11 @@
 //! The machine's own `fdatasync` comes first, for every durable figure stands on it.
 #![allow(clippy::disallowed_methods, reason = "measuring is what the real clock is for")]
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use continuum_benches::{
-    backup, contribute, disk, engine_puts, import, knowledge, redis,
+    Output, backup, build_beside, contribute, disk, engine_puts, import, knowledge, print, redis,
     report::{Better, Figure, table},
     scan, start,
 };
@@ -24,12 +24,6 @@ struct Arguments {
     /// How often each part is repeated; medians and spreads are taken over these.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     repetitions: u16,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    Json,
-    Table,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -128,39 +122,4 @@ fn engine(repetitions: usize) -> Vec<Figure> {
         figures.push(Figure::new("engine", name, "×", Better::Higher, &itself));
     }
     figures
-}
-
-fn print(output: Output, figures: &[Figure], machine: usize) {
-    match output {
-        Output::Table => println!("{}", table(&figures[machine..])),
-        Output::Json => println!(
-            "{}",
-            serde_json::to_string_pretty(figures).expect("figures are plain numbers and text")
-        ),
-    }
-}
-
-/// Run by cargo, the node that is measured and the tool are first built from the same tree; run by hand, they are what lies beside.
-fn build_beside() -> Result<(), String> {
-    let Some(cargo) = std::env::var_os("CARGO") else {
-        return Ok(());
-    };
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let arguments = [
-        "build",
-        "--quiet",
-        "--release",
-        "--bin",
-        "continuumd",
-        "--bin",
-        "continuum-admin",
-        "--manifest-path",
-        manifest,
-    ];
-    let status = Command::new(cargo).args(arguments).status();
-    match status {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("continuumd and continuum-admin did not build: {status}")),
-        Err(error) => Err(format!("cargo cannot be run: {error}")),
-    }
 }
