@@ -10,7 +10,7 @@ use continuum_benches::{
     Output, build_beside, disk, print,
     report::{Better, Figure, table},
     versus::{
-        Security, connections,
+        Security, Store, connections,
         etcd::{self, Etcd},
         failover,
         load::{Call, Trial, fill, trial},
@@ -21,6 +21,8 @@ use continuum_benches::{
 /// The numbers of clients measured when none is named.
 const CLIENTS: [usize; 5] = [1, 16, 64, 256, 512];
 const SEED: u64 = 3;
+/// Between the seeds of two repetitions: more than there are clients.
+const SEEDS: u64 = 1 << 20;
 /// What these figures are a part of.
 const PART: &str = "versus-etcd";
 
@@ -36,6 +38,9 @@ struct Arguments {
     /// Connections that the clients share, spread over the nodes; without, each client has its own.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: Option<u16>,
+    /// One of the two alone, without ratios: for a profiler.
+    #[arg(long, value_enum)]
+    only: Option<Only>,
     /// Whether nodes and clients prove themselves by certificates, on both sides alike.
     #[arg(long, value_enum, default_value_t = Tls::None)]
     tls: Tls,
@@ -48,6 +53,12 @@ struct Arguments {
     /// How often the leader is killed; 0 leaves that out.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(0..=1000))]
     kills: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Only {
+    Etcd,
+    Continuum,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,40 +106,93 @@ async fn all(arguments: &Arguments) -> Vec<Figure> {
         Tls::None => Security::none(),
         Tls::Mutual => Security::mutual_tls(),
     };
-    let mut theirs = Etcd::start(&security).await;
-    let mut ours = Ours::start(&security).await;
-    let most = arguments.clients.iter().copied().max().unwrap_or(1);
-    let count = arguments.connections.map_or(most, usize::from);
-    let (at_theirs, at_ours) = (
-        connections(&theirs, &security, count),
-        connections(&ours, &security, count),
-    );
-    fill(&at_theirs).await;
-    fill(&at_ours).await;
-    let lasting = Duration::from_secs(arguments.seconds.into());
+    let runs = |one| arguments.only.is_none_or(|only| only == one);
+    let mut theirs = None;
+    if runs(Only::Etcd) {
+        theirs = Some(Contestant::new(Etcd::start(&security).await, &security, arguments).await);
+    }
+    let mut ours = None;
+    if runs(Only::Continuum) {
+        ours = Some(Contestant::new(Ours::start(&security).await, &security, arguments).await);
+    }
     let mut figures = Vec::new();
     for &clients in &arguments.clients {
-        let connected = count.min(clients);
         for call in [Call::Put, Call::Get] {
-            let (mut of_theirs, mut of_ours) = (Vec::new(), Vec::new());
             for repetition in 0..u64::from(arguments.repetitions) {
-                let seed = SEED + repetition * most as u64;
-                of_theirs.push(trial(&at_theirs[..connected], clients, call, lasting, seed).await);
-                of_ours.push(trial(&at_ours[..connected], clients, call, lasting, seed).await);
+                let seed = SEED + repetition * SEEDS;
+                if let Some(theirs) = &mut theirs {
+                    theirs.run(clients, call, seed).await;
+                }
+                if let Some(ours) = &mut ours {
+                    ours.run(clients, call, seed).await;
+                }
             }
-            figures.extend(compared(call, clients, &of_theirs, &of_ours));
+            let trials = (taken(theirs.as_mut()), taken(ours.as_mut()));
+            figures.extend(compared(call, clients, &trials.0, &trials.1));
         }
     }
-    drop((at_theirs, at_ours));
-    if arguments.kills > 0 {
-        let (mut of_theirs, mut of_ours) = (Vec::new(), Vec::new());
-        for _ in 0..arguments.kills {
-            of_theirs.push(failover::once(&mut theirs, &security).await);
-            of_ours.push(failover::once(&mut ours, &security).await);
+    for _ in 0..arguments.kills {
+        if let Some(theirs) = &mut theirs {
+            theirs.lose_leader(&security).await;
         }
-        figures.extend(outages(of_theirs, of_ours));
+        if let Some(ours) = &mut ours {
+            ours.lose_leader(&security).await;
+        }
+    }
+    if arguments.kills > 0 {
+        let of_theirs = theirs.map_or_else(Vec::new, |theirs| theirs.outages);
+        figures.extend(outages(of_theirs, ours.map_or_else(Vec::new, |ours| ours.outages)));
     }
     figures
+}
+
+/// A store with its connections, and what was measured of it.
+struct Contestant<S: Store> {
+    store: S,
+    connections: Vec<S::Client>,
+    lasting: Duration,
+    trials: Vec<Trial>,
+    outages: Vec<f64>,
+}
+
+impl<S: Store> Contestant<S> {
+    async fn new(store: S, security: &Security, arguments: &Arguments) -> Contestant<S> {
+        let most = arguments.clients.iter().copied().max().unwrap_or(1);
+        let count = arguments.connections.map_or(most, usize::from);
+        let connections = connections(&store, security, count);
+        fill(&connections).await;
+        Contestant {
+            store,
+            connections,
+            lasting: Duration::from_secs(arguments.seconds.into()),
+            trials: Vec::new(),
+            outages: Vec::new(),
+        }
+    }
+
+    async fn run(&mut self, clients: usize, call: Call, seed: u64) {
+        let connections = &self.connections[..clients.min(self.connections.len())];
+        self.trials
+            .push(trial(connections, clients, call, self.lasting, seed).await);
+    }
+
+    async fn lose_leader(&mut self, security: &Security) {
+        self.outages.push(failover::once(&mut self.store, security).await);
+    }
+}
+
+fn taken<S: Store>(contestant: Option<&mut Contestant<S>>) -> Vec<Trial> {
+    contestant.map_or_else(Vec::new, |contestant| std::mem::take(&mut contestant.trials))
+}
+
+/// What was measured of ours, beside the median of etcd's; of etcd's alone when ours did not run.
+fn beside(name: String, unit: &'static str, better: Better, theirs: &[f64], ours: &[f64]) -> Figure {
+    let figure = |samples| Figure::new(PART, name.clone(), unit, better, samples);
+    match (theirs, ours) {
+        ([], ours) => figure(ours),
+        (theirs, []) => figure(theirs),
+        (theirs, ours) => figure(ours).beside(etcd::version(), figure(theirs).median),
+    }
 }
 
 /// The figures of one call by one number of clients.
@@ -144,9 +208,8 @@ fn compared(call: Call, clients: usize, theirs: &[Trial], ours: &[Trial]) -> Vec
     ];
     let figure = |(kind, unit, better, of): (&str, &'static str, Better, fn(&Trial) -> f64)| {
         let all = |trials: &[Trial]| trials.iter().map(of).collect::<Vec<f64>>();
-        let peer = Figure::new(PART, "", unit, better, &all(theirs)).median;
         let name = format!("{name}, {clients} clients{kind}");
-        let figure = Figure::new(PART, name, unit, better, &all(ours)).beside(etcd::version(), peer);
+        let figure = beside(name, unit, better, &all(theirs), &all(ours));
         match (call, clients, kind) {
             (Call::Put, 256, "") => figure.bar_ratio(2.0),
             (Call::Put, 1, ", p50") => figure.bar_ratio(1.0),
@@ -161,21 +224,17 @@ fn compared(call: Call, clients: usize, theirs: &[Trial], ours: &[Trial]) -> Vec
 fn outages(mut theirs: Vec<f64>, mut ours: Vec<f64>) -> Vec<Figure> {
     theirs.sort_by(f64::total_cmp);
     ours.sort_by(f64::total_cmp);
-    let nearly_all = ours.len() * 19 / 20;
-    let figure = |name: String, theirs: &[f64], ours: &[f64]| {
-        let peer = Figure::new(PART, "", "s", Better::Lower, theirs).median;
-        Figure::new(PART, name, "s", Better::Lower, ours).beside(etcd::version(), peer)
+    let kills = ours.len().max(theirs.len());
+    let nearly_all = kills * 19 / 20;
+    let figure = |name, theirs: &[f64], ours: &[f64]| beside(name, "s", Better::Lower, theirs, ours);
+    let at = |count: usize| {
+        let of = move |all: &[f64]| all.get(count.max(1) - 1).copied().into_iter().collect::<Vec<f64>>();
+        (of(&theirs), of(&ours))
     };
-    let last = |all: &[f64], count: usize| [all[count.clamp(1, all.len()) - 1]];
-    let kills = ours.len();
+    let (nearly, last) = (at(nearly_all), at(kills));
     vec![
         figure(format!("leader killed to next write, {kills} kills"), &theirs, &ours),
-        figure(
-            format!("… the longest of {nearly_all}"),
-            &last(&theirs, nearly_all),
-            &last(&ours, nearly_all),
-        )
-        .bar(1.0),
-        figure("… the longest".to_owned(), &last(&theirs, kills), &last(&ours, kills)).bar(2.0),
+        figure(format!("… the longest of {nearly_all}"), &nearly.0, &nearly.1).bar(1.0),
+        figure("… the longest".to_owned(), &last.0, &last.1).bar(2.0),
     ]
 }

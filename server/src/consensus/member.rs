@@ -26,10 +26,12 @@ use openraft::{
 use tokio::sync::watch;
 
 use super::{
+    entries::Entries,
     log::Log,
     machine::Machine,
     network::Network,
     quorum::Heard,
+    reads::Rounds,
     types::{Peer, Types, fatal},
 };
 use crate::{
@@ -142,6 +144,10 @@ pub(super) struct Member {
     pub(super) raft: Raft<Types, Machine>,
     pub(super) engine: Engine,
     pub(super) network: Network,
+    /// Where commands become entries, when this node leads.
+    pub(super) entries: Entries,
+    /// What it asks of a majority before others read, when it leads.
+    pub(super) rounds: Rounds,
     /// What the leader let this node hear.
     pub(super) heard: Arc<Heard>,
     /// The longest time between two words of a leader that lives.
@@ -221,6 +227,8 @@ impl Member {
             .map_err(fatal)?;
         let member = Member {
             id,
+            entries: Entries::start(raft.clone()),
+            rounds: Rounds::default(),
             raft,
             engine: engine.clone(),
             network,

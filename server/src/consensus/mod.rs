@@ -1,10 +1,12 @@
 //! The order of commands: raft, on this node alone or among others.
 //!
 //! ```text
-//!  propose ─► room (bytes; callers wait here) ─► queue ─► sequencer: all that wait (≤ 1 MiB, ≤ 1,024 commands), one entry
-//!                                                          │ at most two entries on their way; the next gathers meanwhile
+//!  propose ─► room (bytes; callers wait here) ─► queue ─► sequencer: all that wait (≤ 1 MiB, ≤ 1,024 commands), one batch
+//!                                                          │ at most two batches on their way; the next gathers meanwhile
 //!                                                          ▼
 //!  propose  this node leads: to its raft; another does: to that one, and wait until what was decided is here too
+//!              ▼
+//!  entries  batches of this node and of others that wait at the same time: one entry
 //!              ▼
 //!  member   raft (openraft)     log       append ─► Engine::commit, synced with every other write of the group
 //!              │                network   to the other members; peers: what they ask of this one
@@ -25,6 +27,8 @@
 //!
 //! It refuses to know what a command means.
 
+mod entries;
+mod gather;
 mod log;
 mod machine;
 mod member;

@@ -1,7 +1,7 @@
 //! Commands on their way to whoever leads.
 //!
 //! ```text
-//!  who leads? ─► this node: raft          ─► decided, applied
+//!  who leads? ─► this node: entries ─► raft ─► decided, applied
 //!     ▲          another:   Peers.Propose ─► decided there ─► applied here as well (a moment is waited for)
 //!     └── not taken: a moment later, again, as long as there is time
 //! ```
@@ -12,14 +12,12 @@
 use std::{pin::pin, time::Duration};
 
 use engine::{CommitError, ledger::Decision};
-use openraft::{
-    async_runtime::watch::WatchReceiver as _,
-    errors::{ClientWriteError, RaftError},
-};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use proto::v1 as wire;
 use tonic::{Code, Status};
 
 use super::{
+    entries::Decided,
     member::{Member, RETRY},
     network::Link,
     types::Proposals,
@@ -34,26 +32,15 @@ const LEADER_WITHIN: Duration = Duration::from_secs(3);
 /// After another node has decided, its decision should be visible here within this time.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Said of an entry that this node's log has lost: another leader may have kept it.
-const DISCARDED: &str = "another node leads now, and may have decided it or not";
-
 /// Why there are no decisions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Undecided {
-    /// Nothing happened, and nothing will.
+    /// Nothing happened, and nothing will: another time, perhaps elsewhere.
     Nothing(String),
     /// It may have happened, or may still.
     Unknown(String),
     /// Raft here has died.
     Died(String),
-}
-
-/// One try.
-enum Tried {
-    Decided(Vec<Decision>),
-    /// Nothing happened: another time, perhaps elsewhere.
-    NotTaken(String),
-    Failed(Undecided),
 }
 
 impl Member {
@@ -72,19 +59,16 @@ impl Member {
             let tried = match self.leader() {
                 Ok(leader) if leader == self.id => self.decide(&proposals, left).await,
                 Ok(leader) => self.forward(leader, &proposals, left.unwrap_or(DECIDED_WITHIN)).await,
-                Err(why) => match self.died() {
-                    Some(died) => Tried::Failed(Undecided::Died(died)),
-                    None => Tried::NotTaken(why),
-                },
+                Err(why) => Err(self.died().map_or(Undecided::Nothing(why), Undecided::Died)),
             };
             let why = match tried {
-                Tried::Decided(decisions) => return Ok(decisions),
-                Tried::Failed(Undecided::Unknown(why)) if repeatable => {
+                Ok(decisions) => return Ok(decisions),
+                Err(Undecided::Unknown(why)) if repeatable => {
                     unknown = Some(why.clone());
                     why
                 }
-                Tried::Failed(undecided) => return Err(undecided),
-                Tried::NotTaken(why) => why,
+                Err(Undecided::Nothing(why)) => why,
+                Err(undecided) => return Err(undecided),
             };
             if limit(LEADER_WITHIN).is_some_and(|left| left.is_zero()) {
                 return Err(unknown.map_or(Undecided::Nothing(why), Undecided::Unknown));
@@ -94,35 +78,18 @@ impl Member {
     }
 
     /// By this node's raft, which leads or does not any more.
-    async fn decide(&self, proposals: &Proposals, left: Option<Duration>) -> Tried {
-        let written = self.raft.client_write(proposals.clone());
-        let written = match left {
-            None => {
-                let mut written = pin!(written);
-                loop {
-                    if let Some(answer) = within(DECIDED_WITHIN, written.as_mut()).await {
-                        break Some(answer);
-                    }
-                    // Others may vote since.
-                    if !self.is_alone() {
-                        break None;
-                    }
-                }
+    async fn decide(&self, proposals: &Proposals, left: Option<Duration>) -> Result<Vec<Decision>, Undecided> {
+        let mut written = pin!(self.entries.write(proposals.clone()));
+        let (_index, decisions) = loop {
+            let answer = within(left.unwrap_or(DECIDED_WITHIN), written.as_mut()).await;
+            match answer {
+                Some(answer) => break answer?,
+                // Alone there is nobody to wait for; others may vote since.
+                None if left.is_none() && self.is_alone() => {}
+                None => return Err(unconfirmed()),
             }
-            Some(left) => within(left, written).await,
         };
-        match written {
-            Some(Ok(answer)) => Tried::Decided(answer.data.0),
-            // A leader's first moments, when its lease is not there yet; or it leads no more.
-            Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
-                Tried::NotTaken("the leader has just changed".to_owned())
-            }
-            Some(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
-                Tried::Failed(Undecided::Unknown(DISCARDED.to_owned()))
-            }
-            Some(Err(error)) => Tried::Failed(Undecided::Died(error.to_string())),
-            None => Tried::Failed(Undecided::Unknown("no majority confirmed it in time".to_owned())),
-        }
+        Ok(decisions)
     }
 
     /// What raft died of, if it has.
@@ -141,29 +108,25 @@ impl Member {
     }
 
     /// By the member that leads.
-    async fn forward(&self, leader: u64, proposals: &Proposals, left: Duration) -> Tried {
-        let Some(link) = self.link(leader) else {
-            return Tried::NotTaken("the leader is not known yet".to_owned());
-        };
-        let mut client = match link.client() {
-            Ok(client) => client,
-            Err(error) => return Tried::NotTaken(error.to_string()),
-        };
+    async fn forward(&self, leader: u64, proposals: &Proposals, left: Duration) -> Result<Vec<Decision>, Undecided> {
+        let unknown_yet = || Undecided::Nothing("the leader is not known yet".to_owned());
+        let link = self.link(leader).ok_or_else(unknown_yet)?;
+        let mut client = link.client().map_err(|error| Undecided::Nothing(error.to_string()))?;
         let record = messages::proposals(proposals);
         let mut request = link.request(wire::ProposeRequest { record });
         request.set_timeout(left);
         let answer = match within(left, client.propose(request)).await {
             Some(Ok(answer)) => answer.into_inner(),
-            Some(Err(status)) => return unanswered(&status),
-            None => return Tried::Failed(Undecided::Unknown("the leader did not answer in time".to_owned())),
+            Some(Err(status)) => return Err(unanswered(&status)),
+            None => return Err(Undecided::Unknown("the leader did not answer in time".to_owned())),
         };
         let wait = self.raft.wait(Some(VISIBLE_WITHIN));
         // Late, it is decided all the same.
         drop(wait.applied_index_at_least(Some(answer.index), "visible here").await);
         match engine::ledger::decode_decisions(&answer.decisions) {
-            Ok(decisions) if decisions.len() == proposals.0.len() => Tried::Decided(decisions),
-            Ok(_) => Tried::Failed(Undecided::Unknown("the leader answered another question".to_owned())),
-            Err(error) => Tried::Failed(Undecided::Unknown(error.to_string())),
+            Ok(decisions) if decisions.len() == proposals.0.len() => Ok(decisions),
+            Ok(_) => Err(Undecided::Unknown("the leader answered another question".to_owned())),
+            Err(error) => Err(Undecided::Unknown(error.to_string())),
         }
     }
 
@@ -171,7 +134,7 @@ impl Member {
     ///
     /// # Errors
     /// [`Undecided`].
-    pub(super) async fn decide_for_another(&self, proposals: Proposals) -> Result<(u64, Vec<Decision>), Undecided> {
+    pub(super) async fn decide_for_another(&self, proposals: Proposals) -> Result<Decided, Undecided> {
         if self.leader() != Ok(self.id) {
             return Err(Undecided::Nothing("this node does not lead".to_owned()));
         }
@@ -179,34 +142,26 @@ impl Member {
         self.engine
             .admits()
             .map_err(|full: CommitError| Undecided::Nothing(full.to_string()))?;
-        match within(DECIDED_WITHIN, self.raft.client_write(proposals)).await {
-            Some(Ok(answer)) => Ok((answer.log_id.index, answer.data.0)),
-            Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
-                Err(Undecided::Nothing("the leader has just changed".to_owned()))
-            }
-            Some(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
-                Err(Undecided::Unknown(DISCARDED.to_owned()))
-            }
-            Some(Err(error)) => Err(Undecided::Died(error.to_string())),
-            None => Err(Undecided::Unknown("no majority confirmed it in time".to_owned())),
-        }
+        let written = within(DECIDED_WITHIN, self.entries.write(proposals)).await;
+        written.unwrap_or_else(|| Err(unconfirmed()))
     }
 }
 
+fn unconfirmed() -> Undecided {
+    Undecided::Unknown("no majority confirmed it in time".to_owned())
+}
+
 /// What the leader's silence or refusal means for what it was sent.
-fn unanswered(status: &Status) -> Tried {
+fn unanswered(status: &Status) -> Undecided {
     let why = || status.message().to_owned();
     let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
     let mut causes = causes;
     match status.code() {
         // Said by the other side before it did anything.
-        Code::FailedPrecondition | Code::PermissionDenied => Tried::NotTaken(why()),
+        Code::FailedPrecondition | Code::PermissionDenied => Undecided::Nothing(why()),
         _ if causes.any(|cause| cause.is::<tonic::ConnectError>()) => {
-            Tried::NotTaken("the leader cannot be reached".to_owned())
+            Undecided::Nothing("the leader cannot be reached".to_owned())
         }
-        _ => Tried::Failed(Undecided::Unknown(format!(
-            "the leader's answer was lost: {}",
-            status.message()
-        ))),
+        _ => Undecided::Unknown(format!("the leader's answer was lost: {}", status.message())),
     }
 }

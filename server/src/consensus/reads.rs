@@ -5,13 +5,14 @@
 //!         └► one is under way     ─► waits for its end ─► the next: made by one of them, for all of them
 //!
 //!  a round   whoever leads asks a majority whether it still does; what was committed when it began is applied here ─► the index
+//!            rounds of several members that wait for the leader at the same time are one of its own
 //! ```
 //!
 //! Whoever comes while a round is under way cannot use it: it may have begun before a write that the caller knows of. There is
 //! never more than one under way, however many read, and no task: the callers make the rounds themselves. One that goes away
 //! in the middle hands its round on. A lease is never trusted: clocks may lie.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use engine::CommitError;
 use openraft::{ReadPolicy, async_runtime::watch::WatchReceiver as _, errors::RaftError};
@@ -49,7 +50,12 @@ impl Reads {
     /// # Errors
     /// [`CommitError::Unavailable`] when nobody leads, no majority answers, or this node is too far behind: try again.
     pub async fn linearize(&self) -> Result<u64, CommitError> {
-        self.rounds.join(async || self.member.read_index().await).await
+        // Boxed: most callers make no round, and need not carry one.
+        let round = async || -> Result<u64, CommitError> {
+            let round: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(self.member.read_index());
+            round.await
+        };
+        self.rounds.join(round).await
     }
 
     /// The index of raft's log up to which it is applied at this node, at least, now; others may be ahead.
@@ -81,6 +87,10 @@ impl Member {
     /// # Errors
     /// When it does not lead, or no majority says that it does.
     pub(super) async fn own_read_index(&self) -> Result<u64, CommitError> {
+        self.rounds.join(async || self.ask_majority().await).await
+    }
+
+    async fn ask_majority(&self) -> Result<u64, CommitError> {
         match within(ROUND_MAX, self.raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
             Some(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
             Some(Err(RaftError::APIError(error))) => Err(CommitError::Unavailable(format!(
@@ -113,7 +123,7 @@ impl Member {
 
 /// Rounds that callers share; clones are the same.
 #[derive(Clone, Default)]
-struct Rounds(Arc<Mutex<State>>);
+pub(super) struct Rounds(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {

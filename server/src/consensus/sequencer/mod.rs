@@ -1,6 +1,6 @@
 //! Waiting commands become raft's entries.
 
-use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, panic, sync::Arc, thread::JoinHandle, time::Duration};
 
 use engine::{
     CommitError, Engine,
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{
+    gather::{Gathered, Gatherer, Limits, Next},
     member::{self, Company, Member},
     peers::Peers,
     propose::Undecided,
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// Commands decided as one batch, so that one answer never waits for thousands of others to be decided.
-const BATCH_COMMANDS_MAX: usize = 1_024;
+pub(super) const BATCH_COMMANDS_MAX: usize = 1_024;
 /// A batch takes no further command beyond this weight; a single heavier command is a batch of its own.
 pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Batches on their way at once: while one is synced the next gathers.
@@ -80,7 +81,8 @@ struct Shared {
     cluster: String,
     clock: Arc<dyn Clock>,
     member: Member,
-    queue: mpsc::UnboundedSender<Message>,
+    /// `None`: decide what came before, then leave.
+    queue: mpsc::UnboundedSender<Option<Waiting>>,
     /// Bounds the queue by weight; first come, first served.
     room: Arc<Semaphore>,
     room_units: u32,
@@ -92,14 +94,6 @@ struct Shared {
     seconds: Histogram,
 }
 
-/// What the thread is sent.
-#[expect(clippy::large_enum_variant, reason = "but for one, every message is a command")]
-enum Message {
-    Decide(Waiting),
-    /// Decide what came before, then leave.
-    Close,
-}
-
 /// One command in the queue.
 struct Waiting {
     proposal: Proposal,
@@ -107,6 +101,16 @@ struct Waiting {
     answer: oneshot::Sender<Result<Decision, CommitError>>,
     /// Given back when the command is answered.
     _room: OwnedSemaphorePermit,
+}
+
+impl Gathered for Waiting {
+    fn weight(&self) -> usize {
+        self.weight
+    }
+
+    fn commands(&self) -> usize {
+        1
+    }
 }
 
 impl Sequencer {
@@ -160,7 +164,11 @@ impl Sequencer {
                         stopped,
                         quorum: tell_quorum,
                     };
-                    run(decider, waiting).await;
+                    // On raft's own workers: no other thread must be woken for each batch.
+                    let ran = tasks::spawn(run(decider, waiting)).await;
+                    if let Err(error) = ran {
+                        panic::resume_unwind(error.into_panic());
+                    }
                 });
                 drop(mourner);
             })?
@@ -234,7 +242,7 @@ impl Sequencer {
             _room: room,
         };
         // From here on the command is decided whether or not its caller still waits.
-        if shared.queue.send(Message::Decide(waiting)).is_err() {
+        if shared.queue.send(Some(waiting)).is_err() {
             return Err(self.unanswered());
         }
         let counted = Counted::add(&shared.waiting);
@@ -290,7 +298,7 @@ impl Sequencer {
     /// Takes no more commands, decides those queued, ends raft, and joins its threads. Blocks. Again: does nothing.
     pub fn close(&self) {
         self.0.room.close();
-        let _gone = self.0.queue.send(Message::Close);
+        let _gone = self.0.queue.send(None);
         if let Some(thread) = self.0.thread.lock().take() {
             let _panic_was_told_through_stopped = thread.join();
         }
@@ -366,7 +374,7 @@ struct Decider {
 }
 
 /// Proposes until it is told to leave.
-async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Message>) {
+async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Option<Waiting>>) {
     let member = decider.member.clone();
     let watcher = tasks::spawn(member.clone().watch(decider.stop.clone(), decider.quorum.clone()));
     let begun = {
@@ -383,7 +391,11 @@ async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Message>) {
     };
     let following = tasks::spawn(member.clone().follow_roster());
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-    let mut gatherer = Gatherer { queue, kept: None };
+    let limits = Limits {
+        commands: BATCH_COMMANDS_MAX,
+        weight: BATCH_BYTES_MAX,
+    };
+    let mut gatherer = Gatherer::new(queue, limits);
     loop {
         // Whatever comes while there is no permit goes with the next batch.
         let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
@@ -393,7 +405,7 @@ async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Message>) {
         if !batch.is_empty() {
             drop(tasks::spawn(decider.clone().decide(batch, permit)));
         }
-        if next == Next::Leave || decider.stopped.borrow().is_some() {
+        if next == Next::Nothing || decider.stopped.borrow().is_some() {
             break;
         }
     }
@@ -470,50 +482,6 @@ impl Decider {
             silent
         });
         self.stop.borrow().clone().unwrap_or_default()
-    }
-}
-
-/// Takes commands from the queue, as many as go together.
-struct Gatherer {
-    queue: mpsc::UnboundedReceiver<Message>,
-    /// Taken from the queue, but too heavy for the batch under way.
-    kept: Option<Waiting>,
-}
-
-/// Whether the thread goes on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    Decide,
-    Leave,
-}
-
-impl Gatherer {
-    /// Waits for a command, then takes all that wait, up to the batch's limits.
-    async fn gather(&mut self) -> (Vec<Waiting>, Next) {
-        let first = match self.kept.take() {
-            Some(kept) => kept,
-            None => match self.queue.recv().await {
-                Some(Message::Decide(waiting)) => waiting,
-                Some(Message::Close) | None => return (Vec::new(), Next::Leave),
-            },
-        };
-        let mut weight = first.weight;
-        let mut batch = vec![first];
-        while batch.len() < BATCH_COMMANDS_MAX {
-            match self.queue.try_recv() {
-                Ok(Message::Decide(waiting)) if weight + waiting.weight > BATCH_BYTES_MAX => {
-                    self.kept = Some(waiting);
-                    break;
-                }
-                Ok(Message::Decide(waiting)) => {
-                    weight += waiting.weight;
-                    batch.push(waiting);
-                }
-                Ok(Message::Close) => return (batch, Next::Leave),
-                Err(_) => break,
-            }
-        }
-        (batch, Next::Decide)
     }
 }
 

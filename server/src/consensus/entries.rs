@@ -1,0 +1,142 @@
+//! Raft's entries, where this node leads: one for all who ask at once, whoever they are.
+//!
+//! ```text
+//!  this node's batches ─┐
+//!  other members'      ─┴─► queue ─► all that wait, as one entry ─► raft ─► to each its part of the decisions
+//!                                    at most two on their way; the next gathers meanwhile
+//! ```
+//!
+//! An entry costs the same whatever it holds: every member writes, syncs, acknowledges and applies it. So the busier the cluster,
+//! the more goes into one.
+
+use std::sync::Arc;
+
+use engine::ledger::{Decision, Proposal};
+use openraft::{
+    Raft,
+    errors::{ClientWriteError, RaftError},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::{
+    gather::{Gathered, Gatherer, Limits, Next},
+    machine::Machine,
+    propose::Undecided,
+    sequencer::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, weight_of},
+    types::{Proposals, Types},
+};
+use crate::runtime::tasks;
+
+/// Entries on their way at once: while one is synced the next gathers.
+const IN_FLIGHT_MAX: usize = 2;
+/// Said of an entry that this node's log has lost: another leader may have kept it.
+const DISCARDED: &str = "another node leads now, and may have decided it or not";
+
+/// What was decided, and the index of the entry that says so.
+pub(super) type Decided = (u64, Vec<Decision>);
+
+/// Makes entries; clones share the queue.
+#[derive(Clone)]
+pub(super) struct Entries(mpsc::UnboundedSender<Option<Asked>>);
+
+/// Proposals that stay together, in their order.
+struct Asked {
+    proposals: Proposals,
+    weight: usize,
+    answer: oneshot::Sender<Result<Decided, Undecided>>,
+}
+
+impl Gathered for Asked {
+    fn weight(&self) -> usize {
+        self.weight
+    }
+
+    fn commands(&self) -> usize {
+        self.proposals.0.len()
+    }
+}
+
+impl Entries {
+    /// Starts the task that makes them, until the last clone has gone.
+    pub(super) fn start(raft: Raft<Types, Machine>) -> Entries {
+        let (sender, queue) = mpsc::unbounded_channel();
+        let limits = Limits {
+            commands: BATCH_COMMANDS_MAX,
+            weight: BATCH_BYTES_MAX,
+        };
+        drop(tasks::spawn(run(raft, Gatherer::new(queue, limits))));
+        Entries(sender)
+    }
+
+    /// Has `proposals` decided by this node's raft, in order. Whoever stops waiting changes nothing.
+    ///
+    /// # Errors
+    /// [`Undecided`].
+    pub(super) async fn write(&self, proposals: Proposals) -> Result<Decided, Undecided> {
+        let ended = || Undecided::Died("raft here has ended".to_owned());
+        let weight = proposals.0.iter().map(|proposal| weight_of(&proposal.command)).sum();
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked {
+            proposals,
+            weight,
+            answer,
+        };
+        self.0.send(Some(asked)).map_err(|_| ended())?;
+        answered.await.unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+async fn run(raft: Raft<Types, Machine>, mut gatherer: Gatherer<Asked>) {
+    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+    loop {
+        // Whatever comes while there is no permit goes into the next entry.
+        let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
+            return;
+        };
+        let (together, next) = gatherer.gather().await;
+        if !together.is_empty() {
+            drop(tasks::spawn(write(raft.clone(), together, permit)));
+        }
+        if next == Next::Nothing {
+            return;
+        }
+    }
+}
+
+/// Writes one entry, and gives to each its part of what came of it.
+async fn write(raft: Raft<Types, Machine>, together: Vec<Asked>, _permit: OwnedSemaphorePermit) {
+    let all = match &together[..] {
+        [one] => one.proposals.clone(),
+        several => {
+            let each = several.iter().flat_map(|asked| asked.proposals.0.iter());
+            Proposals(each.cloned().collect::<Vec<Proposal>>().into())
+        }
+    };
+    let (index, mut decisions) = match decide(&raft, all).await {
+        Ok((index, decisions)) => (index, decisions.into_iter()),
+        Err(undecided) => {
+            for asked in together {
+                let _left = asked.answer.send(Err(undecided.clone()));
+            }
+            return;
+        }
+    };
+    for Asked { proposals, answer, .. } in together {
+        let own = decisions.by_ref().take(proposals.0.len()).collect();
+        let _left = answer.send(Ok((index, own)));
+    }
+}
+
+async fn decide(raft: &Raft<Types, Machine>, proposals: Proposals) -> Result<Decided, Undecided> {
+    match raft.client_write(proposals).await {
+        Ok(answer) => Ok((answer.log_id.index, answer.data.0)),
+        // A leader's first moments, when its lease is not there yet; or it leads no more.
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+            Err(Undecided::Nothing("the leader has just changed".to_owned()))
+        }
+        Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
+            Err(Undecided::Unknown(DISCARDED.to_owned()))
+        }
+        Err(error) => Err(Undecided::Died(error.to_string())),
+    }
+}
