@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use engine::{
     Batch, Durability, Engine, Mutation, image,
-    keyspace::raft_state::{self, Voter},
+    keyspace::raft_state::{self, Applied, Vote as StoredVote, Voter},
     ledger,
 };
 use metrics::{Counter, Gauge};
@@ -30,7 +30,7 @@ use super::{
     machine::Machine,
     network::Network,
     quorum::Heard,
-    types::{Peer, Types, fatal},
+    types::{LogId, Peer, Types, fatal, log_id, rests_on},
 };
 use crate::{
     metrics::{self as counts, Metrics},
@@ -94,6 +94,9 @@ impl Settings {
             // Whoever is further behind than what is kept needs an image.
             replication_lag_threshold: self.snapshot_entries.saturating_add(self.keep_entries),
             enable_pre_vote: Some(true),
+            // What a leader has sent it may lose in a power cut before it is synced here. Leading on in the same term it would give
+            // other entries the same places, and nobody would see that they differ.
+            enable_leader_restore: Some(false),
             // A leader that nobody hears stops calling itself one.
             quorum_loss_probe_interval: Some(3 * self.election_timeout_ms.1),
             backoff: BACKOFF.to_owned(),
@@ -205,8 +208,10 @@ impl Member {
                 .ok_or_else(|| fatal("installing a snapshot panicked"))?
                 .map_err(fatal)?;
         }
+        let applied = last_applied(engine)?;
         let id = voter(engine).await?;
-        let log = Log::open(engine.clone(), metrics)?;
+        let mut log = Log::open(engine.clone(), metrics)?;
+        log.begin_behind(applied).await?;
         let machine = Machine::open(engine.clone(), settings.incoming.clone(), metrics)?;
         let config = settings.config(&format!("{id:016x}"))?;
         let network = Network {
@@ -365,6 +370,20 @@ impl Member {
             tracing::debug!(%error, "raft had ended");
         }
     }
+}
+
+/// The last entry that is applied. Raft saves its vote before anything that rests on it: whoever led under an older one would lead in a
+/// term that is over, and give out places that come before what is applied.
+fn last_applied(engine: &Engine) -> io::Result<Option<LogId>> {
+    let vote = raft_state::read::<StoredVote>(engine.view()).map_err(fatal)?;
+    let applied = raft_state::read::<Applied>(engine.view()).map_err(fatal)?;
+    let last = applied.and_then(|applied| applied.last);
+    if rests_on(last, vote) {
+        return Ok(last.map(log_id));
+    }
+    Err(fatal(format!(
+        "what is applied ({last:?}) is of a later leader than this node's vote ({vote:?}): these data are not of one life; restore a backup, or begin with an empty data directory"
+    )))
 }
 
 /// The number by which raft knows this node: drawn with the node's present life, so a restored node is another.

@@ -19,7 +19,7 @@ use super::{
     member::Member,
     propose::Undecided,
     snapshot::Image,
-    types::{Proposals, Types, Vote, meta_of},
+    types::{Proposals, Types, Vote, meta_of, rests_on, stored_vote},
     wire as messages,
 };
 use crate::{
@@ -247,6 +247,12 @@ impl Peers {
         };
         let checked = checked.ok_or_else(|| Refused::Failed("checking the image panicked".to_owned()))?;
         let applied = checked.map_err(|error| Refused::NotTaken(error.to_string()))?;
+        if !rests_on(applied.last, Some(stored_vote(&vote))) {
+            // Its sender follows another by now; what is applied never goes beyond the vote.
+            return Err(Refused::NotTaken(
+                "the image is of a later leader than its sender".to_owned(),
+            ));
+        }
         let snapshot = SnapshotOf::<Types, Image> {
             meta: meta_of(&applied).map_err(|error| Refused::NotTaken(error.to_string()))?,
             snapshot: Image::File(path),

@@ -136,6 +136,16 @@ impl RaftLogStorage<Types> for Log {
 }
 
 impl Log {
+    /// Lets a log begin behind `applied` that ends before it: an install was cut short, or what is applied outlived a power cut and the
+    /// end of the log did not. openraft does so itself, but not where the log ends with an entry of a later leader (one that was never
+    /// decided): it would go on there, and wait for ever until what is applied already is.
+    pub(in super::super) async fn begin_behind(&mut self, applied: Option<LogId>) -> io::Result<()> {
+        match applied {
+            Some(applied) if self.0.state.lock().next() <= applied.index => self.purge(applied).await,
+            _ => Ok(()),
+        }
+    }
+
     /// What stands for the entries before a log that begins behind `last`: what is applied, if no snapshot has come so far.
     fn snapshot_of_the_applied(&self, last: &LogId) -> io::Result<Option<Write>> {
         let view = self.0.engine.view();

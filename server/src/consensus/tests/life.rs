@@ -155,12 +155,17 @@ async fn a_store_from_before_raft_goes_on_and_its_log_begins_behind_a_snapshot()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_leads_when_it_has_started() {
     let machine = Machine::new();
+    let mut before = 0;
     for life in 0..3 {
         let engine = machine.open();
         let (sequencer, metrics) = start_with(&engine, Settings::default());
         sequencer.sample();
         let leads = "continuum_raft_leader 1\n";
         assert!(metrics.render().contains(leads), "life {life}");
+        // What it sent others may be lost here: the same places in the same term are never given out again.
+        let term = sequencer.view().term;
+        assert!(term > before, "life {life}: term {term} after {before}");
+        before = term;
         assert!(contribute(&sequencer, 1).await.is_ok());
         sequencer.close();
         engine.close().unwrap();
