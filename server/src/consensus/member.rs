@@ -4,7 +4,6 @@
 //!  start   an install cut short is made up for ─► log, machine ─► raft
 //!          no members yet, alone:  leads at once ─► a blank entry applied: everything before it is, too
 //!                                  ─► a snapshot, and the log begins behind it: what was here before raft is in no log
-//!          no members yet, among:  they all begin with the same set; whoever is ready first asks for votes
 //!          no members yet, joins:  waits until a leader says more
 //!  watch   its core has died ─► `stopped` says why, within 100 ms
 //!          nobody leads, or the leader hears nothing of a majority ─► `quorum` says why
@@ -112,8 +111,6 @@ pub enum Founding {
     /// It is the only one.
     #[default]
     Alone,
-    /// With these others, itself among them, who all begin with the same set: number, name and address.
-    Among(Vec<(u64, String, String)>),
     /// Some leader was told of it and will speak to it.
     Joins,
 }
@@ -220,6 +217,7 @@ impl Member {
             id,
             directory: settings.incoming.clone(),
             troubles: Arc::default(),
+            links: Arc::default(),
         };
         let raft = Raft::new(id, config, network.clone(), log, machine)
             .await
@@ -263,7 +261,6 @@ impl Member {
                 }
                 vec![(self.id, name, String::new())]
             }
-            Founding::Among(members) => members,
             Founding::Joins => return Ok(()),
         };
         let peer = |(id, name, address)| (id, Peer { name, address });

@@ -15,6 +15,7 @@ use engine::{CommitError, ledger::Decision};
 use openraft::{
     async_runtime::watch::WatchReceiver as _,
     errors::{ClientWriteError, RaftError},
+    raft::ClientWriteResponse,
 };
 use proto::v1 as wire;
 use tonic::{Code, Status};
@@ -22,10 +23,13 @@ use tonic::{Code, Status};
 use super::{
     member::{Member, RETRY},
     network::Link,
-    types::Proposals,
+    types::{Proposals, Types},
     wire as messages,
 };
-use crate::runtime::time::{Stopwatch, sleep, within};
+use crate::{
+    runtime::time::{Stopwatch, sleep, within},
+    transport::is_unconnected,
+};
 
 /// Time for commands to be decided, whoever leads.
 const DECIDED_WITHIN: Duration = Duration::from_secs(5);
@@ -34,26 +38,17 @@ const LEADER_WITHIN: Duration = Duration::from_secs(3);
 /// After another node has decided, its decision should be visible here within this time.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Said of an entry that this node's log has lost: another leader may have kept it.
-const DISCARDED: &str = "another node leads now, and may have decided it or not";
-
 /// Why there are no decisions.
 #[derive(Debug)]
 pub(super) enum Undecided {
-    /// Nothing happened, and nothing will.
+    /// Nothing happened, and nothing will: another time, perhaps elsewhere.
     Nothing(String),
+    /// Nothing happened, and nothing would another time.
+    Never(String),
     /// It may have happened, or may still.
     Unknown(String),
     /// Raft here has died.
     Died(String),
-}
-
-/// One try.
-enum Tried {
-    Decided(Vec<Decision>),
-    /// Nothing happened: another time, perhaps elsewhere.
-    NotTaken(String),
-    Failed(Undecided),
 }
 
 impl Member {
@@ -72,19 +67,15 @@ impl Member {
             let tried = match self.leader() {
                 Ok(leader) if leader == self.id => self.decide(&proposals, left).await,
                 Ok(leader) => self.forward(leader, &proposals, left.unwrap_or(DECIDED_WITHIN)).await,
-                Err(why) => match self.died() {
-                    Some(died) => Tried::Failed(Undecided::Died(died)),
-                    None => Tried::NotTaken(why),
-                },
+                Err(why) => Err(self.died().map_or(Undecided::Nothing(why), Undecided::Died)),
             };
             let why = match tried {
-                Tried::Decided(decisions) => return Ok(decisions),
-                Tried::Failed(Undecided::Unknown(why)) if repeatable => {
+                Err(Undecided::Unknown(why)) if repeatable => {
                     unknown = Some(why.clone());
                     why
                 }
-                Tried::Failed(undecided) => return Err(undecided),
-                Tried::NotTaken(why) => why,
+                Err(Undecided::Nothing(why)) => why,
+                tried => return tried,
             };
             if limit(LEADER_WITHIN).is_some_and(|left| left.is_zero()) {
                 return Err(unknown.map_or(Undecided::Nothing(why), Undecided::Unknown));
@@ -94,7 +85,7 @@ impl Member {
     }
 
     /// By this node's raft, which leads or does not any more.
-    async fn decide(&self, proposals: &Proposals, left: Option<Duration>) -> Tried {
+    async fn decide(&self, proposals: &Proposals, left: Option<Duration>) -> Result<Vec<Decision>, Undecided> {
         let written = self.raft.client_write(proposals.clone());
         let written = match left {
             None => {
@@ -111,18 +102,7 @@ impl Member {
             }
             Some(left) => within(left, written).await,
         };
-        match written {
-            Some(Ok(answer)) => Tried::Decided(answer.data.0),
-            // A leader's first moments, when its lease is not there yet; or it leads no more.
-            Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
-                Tried::NotTaken("the leader has just changed".to_owned())
-            }
-            Some(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
-                Tried::Failed(Undecided::Unknown(DISCARDED.to_owned()))
-            }
-            Some(Err(error)) => Tried::Failed(Undecided::Died(error.to_string())),
-            None => Tried::Failed(Undecided::Unknown("no majority confirmed it in time".to_owned())),
-        }
+        decided(written).map(|(_, decisions)| decisions)
     }
 
     /// What raft died of, if it has.
@@ -141,29 +121,26 @@ impl Member {
     }
 
     /// By the member that leads.
-    async fn forward(&self, leader: u64, proposals: &Proposals, left: Duration) -> Tried {
+    async fn forward(&self, leader: u64, proposals: &Proposals, left: Duration) -> Result<Vec<Decision>, Undecided> {
         let Some(link) = self.link(leader) else {
-            return Tried::NotTaken("the leader is not known yet".to_owned());
+            return Err(Undecided::Nothing("the leader is not known yet".to_owned()));
         };
-        let mut client = match link.client() {
-            Ok(client) => client,
-            Err(error) => return Tried::NotTaken(error.to_string()),
-        };
+        let mut client = link.client().map_err(|error| Undecided::Nothing(error.to_string()))?;
         let record = messages::proposals(proposals);
         let mut request = link.request(wire::ProposeRequest { record });
         request.set_timeout(left);
         let answer = match within(left, client.propose(request)).await {
             Some(Ok(answer)) => answer.into_inner(),
-            Some(Err(status)) => return unanswered(&status),
-            None => return Tried::Failed(Undecided::Unknown("the leader did not answer in time".to_owned())),
+            Some(Err(status)) => return Err(unanswered(&status)),
+            None => return Err(Undecided::Unknown("the leader did not answer in time".to_owned())),
         };
         let wait = self.raft.wait(Some(VISIBLE_WITHIN));
         // Late, it is decided all the same.
         drop(wait.applied_index_at_least(Some(answer.index), "visible here").await);
         match engine::ledger::decode_decisions(&answer.decisions) {
-            Ok(decisions) if decisions.len() == proposals.0.len() => Tried::Decided(decisions),
-            Ok(_) => Tried::Failed(Undecided::Unknown("the leader answered another question".to_owned())),
-            Err(error) => Tried::Failed(Undecided::Unknown(error.to_string())),
+            Ok(decisions) if decisions.len() == proposals.0.len() => Ok(decisions),
+            Ok(_) => Err(Undecided::Unknown("the leader answered another question".to_owned())),
+            Err(error) => Err(Undecided::Unknown(error.to_string())),
         }
     }
 
@@ -179,34 +156,74 @@ impl Member {
         self.engine
             .admits()
             .map_err(|full: CommitError| Undecided::Nothing(full.to_string()))?;
-        match within(DECIDED_WITHIN, self.raft.client_write(proposals)).await {
-            Some(Ok(answer)) => Ok((answer.log_id.index, answer.data.0)),
-            Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
-                Err(Undecided::Nothing("the leader has just changed".to_owned()))
-            }
-            Some(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
-                Err(Undecided::Unknown(DISCARDED.to_owned()))
-            }
-            Some(Err(error)) => Err(Undecided::Died(error.to_string())),
-            None => Err(Undecided::Unknown("no majority confirmed it in time".to_owned())),
+        decided(within(DECIDED_WITHIN, self.raft.client_write(proposals)).await)
+    }
+}
+
+/// What raft's answer means, or that there was none in time; the index of the entry and what was decided.
+fn decided(
+    answer: Option<Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>>,
+) -> Result<(u64, Vec<Decision>), Undecided> {
+    match answer {
+        Some(Ok(answer)) => Ok((answer.log_id.index, answer.data.0)),
+        // A leader's first moments, when its lease is not there yet; or it leads no more.
+        Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+            Err(Undecided::Nothing("the leader has just changed".to_owned()))
         }
+        // This node's log has lost the entry: another leader may have kept it.
+        Some(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(Undecided::Unknown(
+            "another node leads now, and may have decided it or not".to_owned(),
+        )),
+        Some(Err(error)) => Err(Undecided::Died(error.to_string())),
+        None => Err(Undecided::Unknown("no majority confirmed it in time".to_owned())),
     }
 }
 
 /// What the leader's silence or refusal means for what it was sent.
-fn unanswered(status: &Status) -> Tried {
+fn unanswered(status: &Status) -> Undecided {
     let why = || status.message().to_owned();
-    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
-    let mut causes = causes;
     match status.code() {
         // Said by the other side before it did anything.
-        Code::FailedPrecondition | Code::PermissionDenied => Tried::NotTaken(why()),
-        _ if causes.any(|cause| cause.is::<tonic::ConnectError>()) => {
-            Tried::NotTaken("the leader cannot be reached".to_owned())
+        Code::FailedPrecondition | Code::PermissionDenied => Undecided::Nothing(why()),
+        Code::InvalidArgument => Undecided::Never(why()),
+        _ if is_unconnected(status) => Undecided::Nothing("the leader cannot be reached".to_owned()),
+        _ => Undecided::Unknown(format!("the leader's answer was lost: {}", status.message())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::errors::{Fatal, ForwardToLeader};
+
+    use super::*;
+
+    #[test]
+    fn what_the_leader_may_have_decided_is_unknown_and_what_it_refused_is_not() {
+        let answered = |error: ClientWriteError<Types>| decided(Some(Err(RaftError::APIError(error))));
+        let discarded = answered(ClientWriteError::LogEntryDiscarded(ForwardToLeader::empty()));
+        assert!(matches!(discarded, Err(Undecided::Unknown(_))), "{discarded:?}");
+        let elsewhere = answered(ClientWriteError::ForwardToLeader(ForwardToLeader::empty()));
+        assert!(matches!(elsewhere, Err(Undecided::Nothing(_))), "{elsewhere:?}");
+        let died = decided(Some(Err(RaftError::Fatal(Fatal::Stopped))));
+        assert!(matches!(died, Err(Undecided::Died(_))), "{died:?}");
+        assert!(matches!(decided(None), Err(Undecided::Unknown(_))));
+
+        for (code, nothing) in [
+            (Code::FailedPrecondition, true),
+            (Code::PermissionDenied, true),
+            (Code::Unavailable, false),
+            (Code::DeadlineExceeded, false),
+            (Code::Cancelled, false),
+            (Code::Unknown, false),
+        ] {
+            let found = unanswered(&Status::new(code, "why"));
+            let expected = matches!(
+                (&found, nothing),
+                (Undecided::Nothing(_), true) | (Undecided::Unknown(_), false)
+            );
+            assert!(expected, "{code:?}: {found:?}");
         }
-        _ => Tried::Failed(Undecided::Unknown(format!(
-            "the leader's answer was lost: {}",
-            status.message()
-        ))),
+        let never = unanswered(&Status::invalid_argument("too large"));
+        assert!(matches!(never, Undecided::Never(_)), "{never:?}");
     }
 }

@@ -16,7 +16,7 @@ use openraft::{
 
 use super::{
     super::types::{Entry, LogId, Types, Vote, fatal, stored_entry, stored_log_id, stored_vote},
-    DELETED_ENTRIES_MAX, ENTRY_BYTES, FRAME_BYTES_MAX, Flushed, Log, Then,
+    DELETED_ENTRIES_MAX, ENTRY_BYTES, FRAME_BYTES_MAX, Flushed, Log, Then, entry_bytes_max,
 };
 
 impl RaftLogStorage<Types> for Log {
@@ -46,7 +46,7 @@ impl RaftLogStorage<Types> for Log {
         I::IntoIter: Send,
     {
         let told = Flushed(Some(callback));
-        let entry_bytes_max = self.entry_bytes_max();
+        let entry_bytes_max = entry_bytes_max(&self.0.engine);
         let (mut writes, mut appended_bytes) = (Vec::new(), 0);
         for entry in entries {
             let write = raft_log::put(entry.log_id.index, &stored_entry(&entry));

@@ -12,10 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{
+    log::record_bytes_max,
     member::{self, Company, Member},
     peers::Peers,
     propose::Undecided,
     types::Proposals,
+    wire as messages,
 };
 use crate::{
     metrics::{self as counts, Metrics},
@@ -223,9 +225,7 @@ impl Sequencer {
                 full,
             );
         }
-        if weight > TRIED_BYTES {
-            self.try_out(&proposal)?;
-        }
+        self.check_size(&proposal, weight)?;
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
             proposal,
@@ -244,9 +244,17 @@ impl Sequencer {
         decision
     }
 
-    /// Whether what `proposal` writes fits into one batch.
-    fn try_out(&self, proposal: &Proposal) -> Result<(), CommitError> {
+    /// Whether `proposal`, and what it writes, fit into one batch each.
+    fn check_size(&self, proposal: &Proposal, weight: usize) -> Result<(), CommitError> {
         let Shared { engine, cluster, .. } = &*self.0;
+        let bytes_max = record_bytes_max(engine);
+        // A command weighs more than its record has bytes.
+        if weight > bytes_max && messages::proposals(&Proposals([proposal.clone()].into())).len() > bytes_max {
+            return Err(CommitError::TooLarge { bytes_max });
+        }
+        if weight <= TRIED_BYTES {
+            return Ok(());
+        }
         let mut overlay = Overlay::new(engine.view(), cluster);
         // A failure here is one of the store's, and will be told by whoever decides.
         let _tried = ledger::apply(&mut overlay, proposal.clone());
@@ -254,9 +262,7 @@ impl Sequencer {
         if bytes <= bytes_max {
             return Ok(());
         }
-        Err(CommitError::Invalid(format!(
-            "a command that writes {bytes} bytes is over the maximum of {bytes_max}: give it in parts"
-        )))
+        Err(CommitError::TooLarge { bytes_max })
     }
 
     /// This node as a member of raft.
@@ -338,7 +344,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Roughly the bytes that deciding `command` writes.
+/// Roughly the bytes that deciding `command` writes, and no fewer than it has in the log.
 pub(super) fn weight_of(command: &Command) -> usize {
     let of_concept = |concept: &PoolConcept| concept.json.len() + CONCEPT_BYTES_MIN;
     let of_member = |member: &AdoptedMember| COMMAND_BYTES_MIN + member.contributions.len() * CONTRIBUTION_BYTES_MIN;
@@ -349,7 +355,9 @@ pub(super) fn weight_of(command: &Command) -> usize {
             concepts.sum::<usize>() + members.iter().map(of_member).sum::<usize>()
         }
         Command::Transact(transaction) => transaction.bytes() + transaction.parts().saturating_sub(1) * PART_BYTES_MIN,
-        _ => 0,
+        Command::CreateNamespace { name, .. } | Command::SetNamespacePolicy { name, .. } => name.len(),
+        Command::Members(change) => change.bytes(),
+        Command::Register { .. } | Command::Consume { .. } | Command::SetLimits(_) => 0,
     };
     COMMAND_BYTES_MIN + contents
 }
@@ -383,7 +391,13 @@ async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Message>) {
     };
     let following = tasks::spawn(member.clone().follow_roster());
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-    let mut gatherer = Gatherer { queue, kept: None };
+    // Together they fit an entry; in segments that are small, fewer do.
+    let weight_max = BATCH_BYTES_MAX.min(record_bytes_max(&decider.engine));
+    let mut gatherer = Gatherer {
+        queue,
+        kept: None,
+        weight_max,
+    };
     loop {
         // Whatever comes while there is no permit goes with the next batch.
         let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
@@ -448,6 +462,7 @@ impl Decider {
             Err(undecided) => {
                 let error = match undecided {
                     Undecided::Nothing(why) => CommitError::Unavailable(why),
+                    Undecided::Never(why) => CommitError::Invalid(why),
                     Undecided::Unknown(why) => CommitError::Unknown(why),
                     Undecided::Died(why) => CommitError::Stopped(self.reason(&why).await),
                 };
@@ -478,6 +493,8 @@ struct Gatherer {
     queue: mpsc::UnboundedReceiver<Message>,
     /// Taken from the queue, but too heavy for the batch under way.
     kept: Option<Waiting>,
+    /// A batch takes no further command beyond this weight.
+    weight_max: usize,
 }
 
 /// Whether the thread goes on.
@@ -501,7 +518,7 @@ impl Gatherer {
         let mut batch = vec![first];
         while batch.len() < BATCH_COMMANDS_MAX {
             match self.queue.try_recv() {
-                Ok(Message::Decide(waiting)) if weight + waiting.weight > BATCH_BYTES_MAX => {
+                Ok(Message::Decide(waiting)) if weight + waiting.weight > self.weight_max => {
                     self.kept = Some(waiting);
                     break;
                 }
