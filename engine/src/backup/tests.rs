@@ -21,7 +21,10 @@ use crate::{
     Batch, Durability, Engine, Environment, Mutation, Settings, Supersede,
     clock::{Clock, Timestamp},
     crdt::{Kind, Operation},
-    keyspace::NamespaceId,
+    keyspace::{
+        NamespaceId, codec,
+        registry::{self, Invitations, Member, Role, Roster},
+    },
     store::Family,
 };
 use rand::{RngExt as _, SeedableRng as _};
@@ -357,8 +360,27 @@ fn it_lives_on_as_another_and_forgets_its_votes() {
             value: Some(vec![1]),
         })
         .collect();
+    let roster = Roster {
+        members: vec![Member {
+            name: "a".to_owned(),
+            voter: 1,
+            address: "a:1".to_owned(),
+            role: Role::Voter,
+            since: Timestamp(1),
+        }],
+    };
+    let of_the_cluster = [
+        (registry::roster(), codec::encode(&roster)),
+        (registry::invitations(), codec::encode(&Invitations::default())),
+    ];
+    let put = |(key, value): &(Vec<u8>, Vec<u8>)| crate::store::Write {
+        family: Family::Registry,
+        key: key.clone(),
+        value: Some(value.clone()),
+    };
+    let members = Mutation::Apply(of_the_cluster.iter().map(put).collect());
     engine
-        .commit(Batch::one(Mutation::Raft(votes)), Durability::Synced)
+        .commit(Batch::of(vec![members, Mutation::Raft(votes)]), Durability::Synced)
         .wait()
         .unwrap();
     let (actor, cluster, key) = (engine.actor(), engine.cluster(), *engine.context_key());
@@ -384,6 +406,13 @@ fn it_lives_on_as_another_and_forgets_its_votes() {
         assert_eq!(*engine.context_key() == key, rejoin);
         assert!(rows(&engine, Family::RaftLog).is_empty() && rows(&engine, Family::RaftState).is_empty());
         assert_eq!(rows(&engine, Family::Concepts), backed.concepts);
+        // A cluster of its own has none of the members of the old one.
+        let kept = if rejoin {
+            BTreeMap::from(of_the_cluster.clone())
+        } else {
+            BTreeMap::new()
+        };
+        assert_eq!(rows(&engine, Family::Registry), kept);
         let early = engine.follow("watcher", wal::Lsn(5)).map(|_| ());
         assert!(
             matches!(early, Err(crate::FollowError::Log(wal::Error::Retired { .. }))),

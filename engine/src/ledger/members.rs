@@ -82,6 +82,18 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// How many bytes its texts have.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Change::Found { name, address, .. } | Change::Admit { name, address, .. } => name.len() + address.len(),
+            Change::Invite { replaces, .. } => replaces.as_ref().map_or(0, String::len),
+            Change::SetRole { name, .. } | Change::Remove { name } => name.len(),
+        }
+    }
+}
+
 /// Why members stay as they are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refusal {

@@ -55,7 +55,7 @@ use crate::{
 pub use crate::keyspace::{
     ledger::Event,
     pool::ATTRIBUTIONS_MAX,
-    registry::{Invitation, Limits, Member, NamespacePolicy, Replication, Role},
+    registry::{Limits, Member, NamespacePolicy, Replication, Role},
     requests::transactions::{Failed, Got, Performed, Transacted},
 };
 pub use account::{Standing, Tier};
@@ -65,8 +65,8 @@ pub use members::{Change as MemberChange, INVITATIONS_MAX, MEMBERS_MAX, Refusal 
 pub use namespaces::{NAMESPACE_NAME_BYTES_MAX, NAMESPACES_MAX};
 pub use overlay::Overlay;
 pub use read::{
-    Attribution, PoolEntry, PoolStats, attribution, contribution_events, invitations, limited, limits, members,
-    namespace, namespaces, pool_entries, pool_stats, standing, time,
+    Attribution, PoolEntry, PoolStats, attribution, contribution_events, limited, limits, members, namespace,
+    namespaces, pool_entries, pool_stats, standing, time,
 };
 pub use transact::{Action, Compare, Holds, TRANSACTION_PARTS_MAX, TRANSACTION_READ_BYTES_MAX, Transaction};
 

@@ -1,7 +1,7 @@
 //! Reading the ledger without deciding anything.
 
 use super::{
-    Invitation, Limited, Limits, Member, Namespace, NodeId, Refusal, Standing, apply::ledger_time, overlay::Records,
+    Limited, Limits, Member, Namespace, NodeId, Refusal, Standing, apply::ledger_time, overlay::Records,
     window::Accepted,
 };
 use crate::{
@@ -234,15 +234,6 @@ pub fn namespaces(view: &dyn View) -> Result<Vec<Namespace>, Error> {
 pub fn members(view: &dyn View) -> Result<Vec<Member>, Error> {
     let roster: Option<registry::Roster> = view.record(Family::Registry, &registry::roster())?;
     Ok(roster.unwrap_or_default().members)
-}
-
-/// The join tokens that are not long expired, oldest first.
-///
-/// # Errors
-/// When the store fails or holds what it should not.
-pub fn invitations(view: &dyn View) -> Result<Vec<Invitation>, Error> {
-    let invitations: Option<registry::Invitations> = view.record(Family::Registry, &registry::invitations())?;
-    Ok(invitations.unwrap_or_default().open)
 }
 
 fn account(view: &dyn View, node: &NodeId) -> Result<Option<Account>, Error> {

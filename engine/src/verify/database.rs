@@ -9,6 +9,7 @@ use crate::{
         actors::Actors,
         codec, concept_index, concepts, dots,
         meta::{self, Identity},
+        raft_state::{self, Installing},
         row,
     },
     ledger::audit,
@@ -119,6 +120,21 @@ fn walk_all(report: &mut Report, meter: &Meter<'_>, view: &dyn View, walk: Walke
             .extend(hidden.into_iter().map(|hidden| name_hidden(family, &hidden)));
         walked.report(report);
     }
+    match raft_state::read::<Installing>(view) {
+        Ok(None) => check_audit(report, view),
+        // The ledger is half of one state and half of another, and its chain no chain.
+        Ok(Some(Installing { file, .. })) => report.damage.push(Damage {
+            place: format!("family {}", Family::RaftState.name()),
+            key: None,
+            what: format!("the snapshot {file} was being put in place when the node ended: the next start ends it"),
+        }),
+        // Named where its row was walked.
+        Err(_) => {}
+    }
+    check_identity(report, view);
+}
+
+fn check_audit(report: &mut Report, view: &dyn View) {
     match audit::verify(view) {
         Err(audit::Fault::Broken { sequence, reason }) => report.damage.push(Damage {
             place: "family audit".to_owned(),
@@ -128,7 +144,6 @@ fn walk_all(report: &mut Report, meter: &Meter<'_>, view: &dyn View, walk: Walke
         // What cannot be read was named by the walk.
         Err(audit::Fault::Store(_)) | Ok(_) => {}
     }
-    check_identity(report, view);
 }
 
 fn name_hidden(family: Family, hidden: &Hidden) -> Damage {

@@ -27,7 +27,9 @@ use self::meter::{Meter, Metered};
 use crate::{
     CommitError, Occupied, backup,
     commit::{queue::Queue, sync_first::SyncFirst},
+    keyspace::raft_state::{self, Installing},
     open::{LOG, OpenError},
+    operations::Operation,
     store::{self, Family, Store, rocks::Reader},
 };
 
@@ -166,6 +168,11 @@ pub(crate) fn online(
     handle: &wal::Handle,
     progress: Progress<'_>,
 ) -> Result<Report, Error> {
+    // While a snapshot of raft's is put in place the ledger is half of one state and half of another.
+    if raft_state::read::<Installing>(store)?.is_some() {
+        let by = Operation::Installation;
+        return Err(Occupied { by }.into());
+    }
     let mut report = Report::default();
     let log_bytes = handle.extent().map_err(wal::Error::Io)?.bytes;
     let files = store.files();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use continuum_engine::{
-    Batch, Durability, Engine, Mutation,
+    Batch, Durability, Engine, Mutation, Operation,
     clock::Timestamp,
     image::{self, Applied},
     keyspace::{
@@ -12,6 +12,7 @@ use continuum_engine::{
     },
     ledger::{self, Action, Command, Idempotency, NodeId, Overlay, PoolConcept, Proposal, Transaction},
     store::{Family, Store as _, View},
+    verify,
 };
 use serde_json::json;
 
@@ -281,6 +282,51 @@ fn half_a_ledger_is_not_exported_and_what_to_do_without_the_file_is_told() {
     assert!(refused.to_string().contains("put the file back, or"), "{refused}");
     assert_eq!(owned(&engine), before);
     assert!(raft_state::read::<Installing>(engine.view()).unwrap().is_some());
+    // What lies there under the name of the one that was begun is another.
+    let other = Node::new("b").open();
+    contribute(&other, 2, 0..10);
+    other.export_image(&path).unwrap();
+    let refused = image::install_unfinished(&engine, place.path()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "{} is missing: it was being put in place when the node ended, and without it the ledger here is half of one state and \
+             half of another: put the file back, or begin this node anew in an empty data directory",
+            path.display()
+        )
+    );
+    assert_eq!(owned(&engine), before);
+    assert!(path.exists(), "it is not this node's to remove");
+}
+
+#[test]
+fn half_a_ledger_is_not_verified_as_a_whole_one() {
+    let engine = Node::new("a").open();
+    contribute(&engine, 1, 0..10);
+    let verified = || engine.verify(&mut |_, _| true);
+    assert_eq!(verified().unwrap().damage, []);
+    installing(&engine);
+    // The chain of what is going to be put in place begins anew.
+    let head = continuum_engine::keyspace::audit::head();
+    let gone = continuum_engine::store::Write {
+        family: Family::Audit,
+        key: head,
+        value: None,
+    };
+    write(&engine, Batch::one(Mutation::Apply(vec![gone])));
+    match verified() {
+        Err(verify::Error::Occupied(occupied)) => assert_eq!(occupied.by, Operation::Installation),
+        other => panic!("{other:?}"),
+    }
+    write(
+        &engine,
+        Batch::one(Mutation::Raft(vec![raft_state::delete::<Installing>()])),
+    );
+    let damage = verified().unwrap().damage;
+    assert!(
+        damage.len() == 1 && damage[0].what.contains("the chain is broken"),
+        "{damage:?}"
+    );
 }
 
 /// The directories of `/proc` cannot be synced.

@@ -12,7 +12,10 @@ use continuum_engine::{
     Batch, Durability, Engine, Environment, Mutation, Request, Settings,
     clock::Stamp,
     crdt::{Kind, Operation},
-    keyspace::{audit, codec, concept_index, concepts},
+    keyspace::{
+        audit, codec, concept_index, concepts,
+        raft_state::{self, Applied, Installing},
+    },
     store::{Change, Family, Store as _, Table, Write, rocks::Reader},
     verify::{self, Damage, Report},
 };
@@ -152,6 +155,35 @@ fn what_request_ids_and_expiries_leave_is_no_damage() {
     assert_eq!(report.damage, [], "{}", told(&report.damage));
     // Three with a request each, the head, the expiry, and what every node has.
     assert!(keys_of(&report, Family::Meta) >= 3 * 2 + 1 + 1 + 5);
+}
+
+#[test]
+fn an_install_that_was_cut_short_is_told() {
+    let place = tempfile::tempdir().unwrap();
+    let engine = open(place.path());
+    let row = Installing {
+        file: "image-7".to_owned(),
+        then: Applied::default(),
+    };
+    // A head without a chain: what is there is half of one ledger and half of another.
+    let head = Write {
+        family: Family::Audit,
+        key: audit::head(),
+        value: Some(codec::encode(&audit::Head {
+            sequence: 9,
+            hash: [9; 32],
+        })),
+    };
+    let batch = Batch::of(vec![
+        Mutation::Apply(vec![head]),
+        Mutation::Raft(vec![raft_state::put(&row)]),
+    ]);
+    engine.commit(batch, Durability::Synced).wait().unwrap();
+    engine.close().unwrap();
+    let report = look(place.path());
+    let all = told(&report.damage);
+    assert_eq!(report.damage.len(), 1, "{all}");
+    assert!(all.contains("the snapshot image-7 was being put in place"), "{all}");
 }
 
 #[test]

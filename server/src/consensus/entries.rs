@@ -11,7 +11,10 @@
 
 use std::sync::Arc;
 
-use engine::ledger::{Decision, Proposal};
+use engine::{
+    Engine,
+    ledger::{Decision, Proposal},
+};
 use openraft::{
     Raft,
     errors::{ClientWriteError, RaftError},
@@ -22,15 +25,13 @@ use super::{
     gather::{Gathered, Gatherer, Limits, Next},
     machine::Machine,
     propose::Undecided,
-    sequencer::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, weight_of},
+    sequencer::weight_of,
     types::{Proposals, Types},
 };
 use crate::runtime::tasks;
 
 /// Entries on their way at once: while one is synced the next gathers.
 const IN_FLIGHT_MAX: usize = 2;
-/// Said of an entry that this node's log has lost: another leader may have kept it.
-const DISCARDED: &str = "another node leads now, and may have decided it or not";
 
 /// What was decided, and the index of the entry that says so.
 pub(super) type Decided = (u64, Vec<Decision>);
@@ -58,13 +59,12 @@ impl Gathered for Asked {
 
 impl Entries {
     /// Starts the task that makes them, until the last clone has gone.
-    pub(super) fn start(raft: Raft<Types, Machine>) -> Entries {
+    pub(super) fn start(raft: Raft<Types, Machine>, engine: &Engine) -> Entries {
         let (sender, queue) = mpsc::unbounded_channel();
-        let limits = Limits {
-            commands: BATCH_COMMANDS_MAX,
-            weight: BATCH_BYTES_MAX,
-        };
-        drop(tasks::spawn(run(raft, Gatherer::new(queue, limits))));
+        drop(tasks::spawn(run(
+            raft,
+            Gatherer::new(queue, Limits::of_an_entry(engine)),
+        )));
         Entries(sender)
     }
 
@@ -128,15 +128,39 @@ async fn write(raft: Raft<Types, Machine>, together: Vec<Asked>, _permit: OwnedS
 }
 
 async fn decide(raft: &Raft<Types, Machine>, proposals: Proposals) -> Result<Decided, Undecided> {
-    match raft.client_write(proposals).await {
-        Ok(answer) => Ok((answer.log_id.index, answer.data.0)),
+    let answer = raft.client_write(proposals).await.map_err(|error| undecided(&error))?;
+    Ok((answer.log_id.index, answer.data.0))
+}
+
+/// What raft's refusal means.
+fn undecided(error: &RaftError<Types, ClientWriteError<Types>>) -> Undecided {
+    match error {
         // A leader's first moments, when its lease is not there yet; or it leads no more.
-        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
-            Err(Undecided::Nothing("the leader has just changed".to_owned()))
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => {
+            Undecided::Nothing("the leader has just changed".to_owned())
         }
-        Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => {
-            Err(Undecided::Unknown(DISCARDED.to_owned()))
+        // This node's log has lost the entry: another leader may have kept it.
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => {
+            Undecided::Unknown("another node leads now, and may have decided it or not".to_owned())
         }
-        Err(error) => Err(Undecided::Died(error.to_string())),
+        error => Undecided::Died(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::errors::{Fatal, ForwardToLeader};
+
+    use super::*;
+
+    #[test]
+    fn what_another_leader_may_have_kept_is_unknown() {
+        let refused = |error: ClientWriteError<Types>| undecided(&RaftError::APIError(error));
+        let discarded = refused(ClientWriteError::LogEntryDiscarded(ForwardToLeader::empty()));
+        assert!(matches!(discarded, Undecided::Unknown(_)), "{discarded:?}");
+        let elsewhere = refused(ClientWriteError::ForwardToLeader(ForwardToLeader::empty()));
+        assert!(matches!(elsewhere, Undecided::Nothing(_)), "{elsewhere:?}");
+        let died = undecided(&RaftError::Fatal(Fatal::Stopped));
+        assert!(matches!(died, Undecided::Died(_)), "{died:?}");
     }
 }

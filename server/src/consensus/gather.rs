@@ -1,6 +1,14 @@
 //! All that waits in a queue, as far as it goes together.
 
+use engine::Engine;
 use tokio::sync::mpsc;
+
+use super::log::record_bytes_max;
+
+/// Commands decided as one entry, so that one answer never waits for thousands of others to be decided.
+const COMMANDS_MAX: usize = 1_024;
+/// An entry takes no further command beyond this weight; a single heavier command is an entry of its own.
+pub(super) const WEIGHT_MAX: usize = 1 << 20;
 
 /// What is gathered.
 pub(super) trait Gathered {
@@ -16,6 +24,16 @@ pub(super) trait Gathered {
 pub(super) struct Limits {
     pub(super) commands: usize,
     pub(super) weight: usize,
+}
+
+impl Limits {
+    /// What fits an entry of raft's log; in segments that are small, less does.
+    pub(super) fn of_an_entry(engine: &Engine) -> Limits {
+        Limits {
+            commands: COMMANDS_MAX,
+            weight: WEIGHT_MAX.min(record_bytes_max(engine)),
+        }
+    }
 }
 
 /// Whether there is more to come.

@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 
 use super::{
-    sequencer,
+    gather,
     types::{Entry, LogId, Types, Vote, entry, fatal, log_id, vote},
 };
 use crate::{
@@ -63,12 +63,25 @@ const _: () = assert!(
 /// Entries taken away by one frame.
 const DELETED_ENTRIES_MAX: u64 = 16_384;
 
-/// What the sequencer gathers is one frame, and a frame is one batch, of entries or of what takes them away.
+/// What is gathered is one frame, and a frame is one batch, of entries or of what takes them away.
 const _: () = {
-    assert!(sequencer::BATCH_BYTES_MAX <= FRAME_BYTES_MAX);
+    assert!(gather::WEIGHT_MAX <= FRAME_BYTES_MAX);
     assert!(FRAME_BYTES_MAX + FRAME_SLACK_BYTES <= BATCH_BYTES_MAX);
     assert!((DELETED_ENTRIES_MAX as usize) * (size_of::<u64>() + ENTRY_BYTES) <= FRAME_BYTES_MAX);
 };
+
+/// What the place of an entry takes in its record, at most; commands that have none yet are that much smaller.
+const PLACE_BYTES: usize = 32;
+
+/// The largest record of commands without a place that can become an entry: it must fit a segment of the engine's log, too.
+pub(super) fn record_bytes_max(engine: &Engine) -> usize {
+    entry_bytes_max(engine) - ENTRY_BYTES - size_of::<u64>() - PLACE_BYTES
+}
+
+/// The largest entry that can be written, with what it takes in a frame.
+fn entry_bytes_max(engine: &Engine) -> usize {
+    engine.batch_bytes_max() - FRAME_SLACK_BYTES
+}
 
 /// The log; clones share it.
 #[derive(Clone)]
@@ -169,11 +182,6 @@ impl Log {
         let seconds = metrics.histogram(counts::RAFT_APPEND_SECONDS, &[]);
         drop(tasks::spawn(acknowledge(Arc::downgrade(&shared), waiting, seconds)));
         Ok(Log(shared))
-    }
-
-    /// The largest entry that can be written: it must fit a segment of the engine's log, too.
-    fn entry_bytes_max(&self) -> usize {
-        self.0.engine.batch_bytes_max() - FRAME_SLACK_BYTES
     }
 
     /// Sends a frame; what follows is done when it is synced.

@@ -4,7 +4,6 @@
 //!  start   an install cut short is made up for ─► log, machine ─► raft
 //!          no members yet, alone:  leads at once ─► a blank entry applied: everything before it is, too
 //!                                  ─► a snapshot, and the log begins behind it: what was here before raft is in no log
-//!          no members yet, among:  they all begin with the same set; whoever is ready first asks for votes
 //!          no members yet, joins:  waits until a leader says more
 //!  watch   its core has died ─► `stopped` says why, within 100 ms
 //!          nobody leads, or the leader hears nothing of a majority ─► `quorum` says why
@@ -14,7 +13,7 @@ use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use engine::{
     Batch, Durability, Engine, Mutation, image,
-    keyspace::raft_state::{self, Voter},
+    keyspace::raft_state::{self, Applied, Vote as StoredVote, Voter},
     ledger,
 };
 use metrics::{Counter, Gauge};
@@ -32,7 +31,7 @@ use super::{
     network::Network,
     quorum::Heard,
     reads::Rounds,
-    types::{Peer, Types, fatal},
+    types::{LogId, Peer, Types, fatal, log_id, rests_on},
 };
 use crate::{
     metrics::{self as counts, Metrics},
@@ -96,6 +95,9 @@ impl Settings {
             // Whoever is further behind than what is kept needs an image.
             replication_lag_threshold: self.snapshot_entries.saturating_add(self.keep_entries),
             enable_pre_vote: Some(true),
+            // What a leader has sent it may lose in a power cut before it is synced here. Leading on in the same term it would give
+            // other entries the same places, and nobody would see that they differ.
+            enable_leader_restore: Some(false),
             // A leader that nobody hears stops calling itself one.
             quorum_loss_probe_interval: Some(3 * self.election_timeout_ms.1),
             backoff: BACKOFF.to_owned(),
@@ -111,8 +113,6 @@ pub enum Founding {
     /// It is the only one.
     #[default]
     Alone,
-    /// With these others, itself among them, who all begin with the same set: number, name and address.
-    Among(Vec<(u64, String, String)>),
     /// Some leader was told of it and will speak to it.
     Joins,
 }
@@ -211,8 +211,10 @@ impl Member {
                 .ok_or_else(|| fatal("installing a snapshot panicked"))?
                 .map_err(fatal)?;
         }
+        let applied = last_applied(engine)?;
         let id = voter(engine).await?;
-        let log = Log::open(engine.clone(), metrics)?;
+        let mut log = Log::open(engine.clone(), metrics)?;
+        log.begin_behind(applied).await?;
         let machine = Machine::open(engine.clone(), settings.incoming.clone(), metrics)?;
         let config = settings.config(&format!("{id:016x}"))?;
         let network = Network {
@@ -221,13 +223,14 @@ impl Member {
             id,
             directory: settings.incoming.clone(),
             troubles: Arc::default(),
+            links: Arc::default(),
         };
         let raft = Raft::new(id, config, network.clone(), log, machine)
             .await
             .map_err(fatal)?;
         let member = Member {
             id,
-            entries: Entries::start(raft.clone()),
+            entries: Entries::start(raft.clone(), engine),
             rounds: Rounds::default(),
             raft,
             engine: engine.clone(),
@@ -266,7 +269,6 @@ impl Member {
                 }
                 vec![(self.id, name, String::new())]
             }
-            Founding::Among(members) => members,
             Founding::Joins => return Ok(()),
         };
         let peer = |(id, name, address)| (id, Peer { name, address });
@@ -373,6 +375,20 @@ impl Member {
             tracing::debug!(%error, "raft had ended");
         }
     }
+}
+
+/// The last entry that is applied. Raft saves its vote before anything that rests on it: whoever led under an older one would lead in a
+/// term that is over, and give out places that come before what is applied.
+fn last_applied(engine: &Engine) -> io::Result<Option<LogId>> {
+    let vote = raft_state::read::<StoredVote>(engine.view()).map_err(fatal)?;
+    let applied = raft_state::read::<Applied>(engine.view()).map_err(fatal)?;
+    let last = applied.and_then(|applied| applied.last);
+    if rests_on(last, vote) {
+        return Ok(last.map(log_id));
+    }
+    Err(fatal(format!(
+        "what is applied ({last:?}) is of a later leader than this node's vote ({vote:?}): these data are not of one life; restore a backup, or begin with an empty data directory"
+    )))
 }
 
 /// The number by which raft knows this node: drawn with the node's present life, so a restored node is another.

@@ -41,7 +41,7 @@ use super::{
 };
 use crate::{
     runtime::{entropy, tasks, time::within},
-    transport::{Claim, Transport},
+    transport::{Claim, Transport, told},
 };
 
 /// The largest message taken from another member: many entries.
@@ -62,11 +62,25 @@ pub(super) struct Network {
     pub(super) directory: Option<PathBuf>,
     /// What was told of each member that cannot be reached.
     pub(super) troubles: Arc<Mutex<HashMap<u64, String>>>,
+    /// The way to each member that was asked for, by its number.
+    pub(super) links: Arc<Mutex<HashMap<u64, Link>>>,
 }
 
 impl Network {
-    /// The way to one member.
+    /// The way to one member: made once, as long as it is found where it was.
     pub(super) fn link(&self, target: u64, peer: &Peer) -> Link {
+        let mut links = self.links.lock();
+        match links.get(&target) {
+            Some(link) if link.0.peer == *peer => link.clone(),
+            _ => {
+                let link = Link(Arc::new(self.way(target, peer)));
+                links.insert(target, link.clone());
+                link
+            }
+        }
+    }
+
+    fn way(&self, target: u64, peer: &Peer) -> Way {
         let claim = Claim {
             cluster: self.engine.cluster(),
             from: self.id,
@@ -74,7 +88,7 @@ impl Network {
             to: target,
         };
         let channel = self.transport.channel(&peer.address, &peer.name);
-        Link {
+        Way {
             client: channel.map_err(|error| error.to_string()).map(|channel| {
                 PeersClient::new(channel)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -82,7 +96,7 @@ impl Network {
             }),
             claim: claim.metadata(),
             target,
-            name: peer.name.clone(),
+            peer: peer.clone(),
             directory: self.directory.clone(),
             troubles: Arc::clone(&self.troubles),
         }
@@ -97,35 +111,38 @@ impl RaftNetworkFactory<Types> for Network {
     }
 }
 
-/// The way to one member.
-pub(super) struct Link {
+/// The way to one member; clones share it.
+#[derive(Clone)]
+pub(super) struct Link(Arc<Way>);
+
+struct Way {
     client: Result<PeersClient<Channel>, String>,
     claim: (BinaryMetadataKey, BinaryMetadataValue),
     target: u64,
-    name: String,
+    peer: Peer,
     directory: Option<PathBuf>,
     troubles: Arc<Mutex<HashMap<u64, String>>>,
 }
 
 impl Link {
     pub(super) fn client(&self) -> Result<PeersClient<Channel>, Unreachable<Types>> {
-        self.client.clone().map_err(Unreachable::from_string)
+        self.0.client.clone().map_err(Unreachable::from_string)
     }
 
     /// `message` with this node's claim.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        let (key, value) = self.claim.clone();
+        let (key, value) = self.0.claim.clone();
         request.metadata_mut().insert_bin(key, value);
         request
     }
 
     fn failed(&self, status: &Status) -> RPCError<Types> {
         let told = told(status);
-        let before = self.troubles.lock().insert(self.target, told.clone());
+        let before = self.0.troubles.lock().insert(self.0.target, told.clone());
         if before.as_ref() != Some(&told) {
             tracing::info!(
-                member = self.name,
+                member = self.0.peer.name,
                 reason = told,
                 "a member of the cluster cannot be reached"
             );
@@ -134,8 +151,8 @@ impl Link {
     }
 
     fn answered(&self) {
-        if self.troubles.lock().remove(&self.target).is_some() {
-            tracing::info!(member = self.name, "the member can be reached again");
+        if self.0.troubles.lock().remove(&self.0.target).is_some() {
+            tracing::info!(member = self.0.peer.name, "the member can be reached again");
         }
     }
 
@@ -158,9 +175,9 @@ impl Link {
     async fn send_image(&self, vote: Vote, engine: Engine) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let unreadable = |error: io::Error| StreamingError::from(NetworkError::from_string(error));
         let mut client = self.client()?;
-        let directory = self.directory.clone();
+        let directory = self.0.directory.clone();
         let directory = directory.ok_or_else(|| Unreachable::from_string("there is no directory for images"))?;
-        let path = directory.join(format!("outgoing-{:016x}-{:016x}", self.target, entropy::bits()));
+        let path = directory.join(format!("outgoing-{:016x}-{:016x}", self.0.target, entropy::bits()));
         let made = {
             let path = path.clone();
             tasks::blocking(move || {
@@ -177,7 +194,7 @@ impl Link {
         let answer = answer.map_err(|status| {
             let told = told(&status);
             tracing::warn!(
-                member = self.name,
+                member = self.0.peer.name,
                 reason = told,
                 "a member that is far behind did not take the ledger's image; it is tried again"
             );
@@ -209,12 +226,6 @@ fn read_pieces(path: &std::path::Path, vote: &Vote, pieces: &mpsc::Sender<wire::
     if let Err(error) = std::fs::remove_file(path).and(sent) {
         tracing::warn!(%error, "an image of the ledger could not be sent whole");
     }
-}
-
-/// A status with what caused it: tonic's own text of a connection that was not made says nothing.
-fn told(status: &Status) -> String {
-    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
-    causes.fold(status.message().to_owned(), |told, cause| format!("{told}: {cause}"))
 }
 
 impl RaftNetworkV2<Types> for Link {

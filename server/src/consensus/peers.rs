@@ -16,10 +16,11 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 
 use super::{
+    log::record_bytes_max,
     member::Member,
     propose::Undecided,
     snapshot::Image,
-    types::{Proposals, Types, Vote, meta_of},
+    types::{Proposals, Types, Vote, meta_of, rests_on, stored_vote},
     wire as messages,
 };
 use crate::{
@@ -82,7 +83,8 @@ impl Peers {
         self.member.engine.cluster()
     }
 
-    fn admit(&self, claim: &Claim) -> Result<(), Refused> {
+    /// Whoever calls means this node, and is who raft knows under its number; whether raft knows it.
+    fn admit(&self, claim: &Claim) -> Result<bool, Refused> {
         let own = self.member.id;
         if claim.to != own {
             return Err(Refused::Misplaced(format!(
@@ -97,22 +99,17 @@ impl Peers {
                 "member {:016x} is `{}`, not `{}`",
                 claim.from, known.name, claim.name
             ))),
-            _ => Ok(()),
+            known => Ok(known.is_some()),
         }
     }
 
     /// Whoever asks something of the leader is known to it.
     fn admit_member(&self, claim: &Claim) -> Result<(), Refused> {
-        self.admit(claim)?;
-        let metrics = self.member.raft.metrics();
-        let now = metrics.borrow_watched();
-        match now.membership_config.membership().get_node(&claim.from) {
-            Some(_) => Ok(()),
-            None => Err(Refused::Misplaced(format!(
-                "`{}` is no member of the cluster",
-                claim.name
-            ))),
+        if self.admit(claim)? {
+            return Ok(());
         }
+        let name = &claim.name;
+        Err(Refused::Misplaced(format!("`{name}` is no member of the cluster")))
     }
 
     /// Gives a vote, durably, or says whether it would.
@@ -247,6 +244,12 @@ impl Peers {
         };
         let checked = checked.ok_or_else(|| Refused::Failed("checking the image panicked".to_owned()))?;
         let applied = checked.map_err(|error| Refused::NotTaken(error.to_string()))?;
+        if !rests_on(applied.last, Some(stored_vote(&vote))) {
+            // Its sender follows another by now; what is applied never goes beyond the vote.
+            return Err(Refused::NotTaken(
+                "the image is of a later leader than its sender".to_owned(),
+            ));
+        }
         let snapshot = SnapshotOf::<Types, Image> {
             meta: meta_of(&applied).map_err(|error| Refused::NotTaken(error.to_string()))?,
             snapshot: Image::File(path),
@@ -277,6 +280,12 @@ impl Peers {
         message: wire::ProposeRequest,
     ) -> Result<wire::ProposeResponse, Refused> {
         self.admit_member(claim)?;
+        let (bytes, bytes_max) = (message.record.len(), record_bytes_max(&self.member.engine));
+        if bytes > bytes_max {
+            return Err(Refused::Invalid(format!(
+                "commands of {bytes} bytes are over the maximum of {bytes_max}"
+            )));
+        }
         let proposals = Proposals(messages::proposed(&message.record)?);
         match self.member.decide_for_another(proposals).await {
             Ok((index, decisions)) => Ok(wire::ProposeResponse {
@@ -284,13 +293,12 @@ impl Peers {
                 decisions: engine::ledger::encode_decisions(&decisions),
             }),
             Err(Undecided::Nothing(why)) => Err(Refused::NotTaken(why)),
+            Err(Undecided::Never(why)) => Err(Refused::Invalid(why)),
             Err(Undecided::Unknown(why)) => Err(Refused::Unknown(why)),
             Err(Undecided::Died(why)) => Err(Refused::Failed(why)),
         }
     }
-}
 
-impl Peers {
     /// Which entry must be applied before a linearizable read, if this node leads.
     ///
     /// # Errors

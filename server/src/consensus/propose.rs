@@ -23,7 +23,10 @@ use super::{
     types::Proposals,
     wire as messages,
 };
-use crate::runtime::time::{Stopwatch, sleep, within};
+use crate::{
+    runtime::time::{Stopwatch, sleep, within},
+    transport::is_unconnected,
+};
 
 /// Time for commands to be decided, whoever leads.
 const DECIDED_WITHIN: Duration = Duration::from_secs(5);
@@ -37,6 +40,8 @@ const VISIBLE_WITHIN: Duration = Duration::from_secs(1);
 pub(super) enum Undecided {
     /// Nothing happened, and nothing will: another time, perhaps elsewhere.
     Nothing(String),
+    /// Nothing happened, and nothing would another time.
+    Never(String),
     /// It may have happened, or may still.
     Unknown(String),
     /// Raft here has died.
@@ -154,14 +159,37 @@ fn unconfirmed() -> Undecided {
 /// What the leader's silence or refusal means for what it was sent.
 fn unanswered(status: &Status) -> Undecided {
     let why = || status.message().to_owned();
-    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
-    let mut causes = causes;
     match status.code() {
         // Said by the other side before it did anything.
         Code::FailedPrecondition | Code::PermissionDenied => Undecided::Nothing(why()),
-        _ if causes.any(|cause| cause.is::<tonic::ConnectError>()) => {
-            Undecided::Nothing("the leader cannot be reached".to_owned())
-        }
+        Code::InvalidArgument => Undecided::Never(why()),
+        _ if is_unconnected(status) => Undecided::Nothing("the leader cannot be reached".to_owned()),
         _ => Undecided::Unknown(format!("the leader's answer was lost: {}", status.message())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_was_lost_leaves_it_unknown_and_a_refusal_does_not() {
+        for (code, nothing) in [
+            (Code::FailedPrecondition, true),
+            (Code::PermissionDenied, true),
+            (Code::Unavailable, false),
+            (Code::DeadlineExceeded, false),
+            (Code::Cancelled, false),
+            (Code::Unknown, false),
+        ] {
+            let found = unanswered(&Status::new(code, "why"));
+            let expected = matches!(
+                (&found, nothing),
+                (Undecided::Nothing(_), true) | (Undecided::Unknown(_), false)
+            );
+            assert!(expected, "{code:?}: {found:?}");
+        }
+        let never = unanswered(&Status::invalid_argument("too large"));
+        assert!(matches!(never, Undecided::Never(_)), "{never:?}");
     }
 }

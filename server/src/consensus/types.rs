@@ -80,6 +80,11 @@ pub(super) fn stored_vote(vote: &Vote) -> raft_state::Vote {
     }
 }
 
+/// Whether raft can have come to `last` under `vote`: it saves a vote before anything that rests on it.
+pub(super) fn rests_on(last: Option<raft_state::LogId>, vote: Option<raft_state::Vote>) -> bool {
+    last.map(|last| (last.term, last.leader)) <= vote.map(|vote| (vote.term, vote.node))
+}
+
 pub(super) fn membership(members: &raft_state::Membership) -> io::Result<Membership> {
     if members.voters.is_empty() {
         return Ok(Membership::default());

@@ -9,7 +9,7 @@ use tonic::{Code, Request, Status};
 use super::{Newcomer, Token};
 use crate::{
     runtime::time::{Stopwatch, sleep, within},
-    transport::Claim,
+    transport::{Claim, told},
 };
 
 /// Seeds are asked for so long, round and round.
@@ -130,10 +130,4 @@ async fn ask(
     let answer = answer.unwrap_or_else(|| Err(Status::deadline_exceeded("no answer in time")))?;
     let key = answer.into_inner().context_key;
     key.try_into().map_err(|_| Status::internal("the answer holds no key"))
-}
-
-/// A status with what caused it.
-fn told(status: &Status) -> String {
-    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
-    causes.fold(status.message().to_owned(), |told, cause| format!("{told}: {cause}"))
 }

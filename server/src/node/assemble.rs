@@ -72,7 +72,9 @@ impl Node {
             health,
             metrics,
         };
-        if rows.sequencer.quorum().borrow().is_none() {
+        // Before anybody is answered, where this node decides alone; else as soon as something can be decided.
+        let enforced = rows.sequencer.quorum().borrow().is_none();
+        if enforced {
             rows.contribution.enforce_limits().await.map_err(StartError::Limits)?;
         }
 
@@ -82,7 +84,7 @@ impl Node {
         let (faces, grpc_health) = rows.serve(sockets, about, (settings, reach), &faces_stop);
         rows.health.pass(CHECK_SERVING);
         grpc::set_ready(&grpc_health, rows.health.ready().passes()).await;
-        let mut background = rows.watch(grpc_health, &background_stop);
+        let mut background = rows.watch(grpc_health, enforced, &background_stop);
         background
             .extend(credentials.map(|credentials| tasks::spawn(watch::over_credentials(credentials, background_stop))));
         let Rows {
@@ -214,7 +216,7 @@ impl Rows {
     }
 
     /// What works behind the faces, until `stop`.
-    fn watch(&self, grpc_health: HealthReporter, stop: &Stop) -> Vec<Task<()>> {
+    fn watch(&self, grpc_health: HealthReporter, enforced: bool, stop: &Stop) -> Vec<Task<()>> {
         let Rows {
             engine,
             sequencer,
@@ -241,7 +243,7 @@ impl Rows {
             tasks::spawn(watch::over_quorum(
                 sequencer.clone(),
                 health.clone(),
-                contribution.clone(),
+                (contribution.clone(), enforced),
                 stop.clone(),
             )),
             tasks::spawn(watch::over_disk(engine.clone(), health.clone(), stop.clone())),

@@ -48,10 +48,14 @@ pub(super) async fn over_life(engine: Engine, sequencer: Sequencer, health: Heal
     }
 }
 
-/// Tells while nothing can be decided, until `stop`, and puts the configured limits into force once it can.
-pub(super) async fn over_quorum(sequencer: Sequencer, health: Health, contribution: Contribution, stop: Stop) {
+/// Tells while nothing can be decided, until `stop`, and puts the configured limits into force once it can, unless they are `enforced`.
+pub(super) async fn over_quorum(
+    sequencer: Sequencer,
+    health: Health,
+    (contribution, mut enforced): (Contribution, bool),
+    stop: Stop,
+) {
     let mut quorum = sequencer.quorum();
-    let mut enforced = false;
     while !stop.is_given() {
         let lost = quorum.borrow_and_update().clone();
         match &lost {

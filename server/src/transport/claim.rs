@@ -91,3 +91,54 @@ impl Claim {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    /// A connection on which a certificate of this name was shown, or none.
+    fn peer(name: Option<&str>) -> Peer {
+        let certificate = name.map(|name| {
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let signed = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            Arc::new(signed.der().clone())
+        });
+        Peer {
+            address: ([127, 0, 0, 1], 7000).into(),
+            certificate,
+        }
+    }
+
+    #[test]
+    fn a_caller_is_who_its_certificate_says() {
+        let claim = Claim {
+            cluster: [7; 16],
+            from: 3,
+            name: "db1".to_owned(),
+            to: 4,
+        };
+        let mut metadata = MetadataMap::new();
+        let verify = |metadata: &MetadataMap, certificate, cluster, secure| {
+            Claim::verify(metadata, Some(&peer(certificate)), cluster, secure)
+        };
+        assert_eq!(verify(&metadata, Some("db1"), [7; 16], true), Err(NotHim::Silent));
+        let (key, value) = claim.metadata();
+        metadata.insert_bin(key, value);
+        assert_eq!(verify(&metadata, Some("db1"), [7; 16], true), Ok(claim.clone()));
+        assert_eq!(verify(&metadata, Some("db1"), [8; 16], true), Err(NotHim::Foreign));
+        // Signed by the same authority, for somebody who is no node.
+        for certificate in [Some("me"), Some("db2"), None] {
+            let refused = verify(&metadata, certificate, [7; 16], true);
+            assert_eq!(refused, Err(NotHim::Name("db1".to_owned())), "{certificate:?}");
+        }
+        assert_eq!(
+            verify(&metadata, None, [7; 16], false),
+            Ok(claim),
+            "plain, as the operator wants it"
+        );
+    }
+}

@@ -12,7 +12,7 @@
 mod claim;
 mod stream;
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, io, sync::Arc, time::Duration};
 
 pub use claim::{CLAIM, Claim, NotHim};
 use hyper_util::rt::TokioIo;
@@ -21,7 +21,10 @@ use rustls::pki_types::ServerName;
 use stream::Connected;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint, Uri},
+};
 use tower::service_fn;
 
 use crate::runtime::{time::within, tls::Credentials};
@@ -85,14 +88,22 @@ impl Transport {
         channels.insert(key, channel.clone());
         Ok(channel)
     }
+}
 
-    /// Forgets connections to nodes that `is_known` does not know any more.
-    pub fn retain(&self, is_known: impl Fn(&str, &str) -> bool) {
-        self.0
-            .channels
-            .lock()
-            .retain(|(address, name), _| is_known(address, name));
-    }
+/// A status with what caused it: tonic's own text of a connection that was not made says nothing.
+#[must_use]
+pub fn told(status: &Status) -> String {
+    causes(status).fold(status.message().to_owned(), |told, cause| format!("{told}: {cause}"))
+}
+
+/// Whether no connection was made, so that the other side heard nothing.
+#[must_use]
+pub fn is_unconnected(status: &Status) -> bool {
+    causes(status).any(|cause| cause.is::<tonic::ConnectError>())
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(Error::source(status), |&cause| cause.source())
 }
 
 async fn connect(shared: Arc<Shared>, uri: Uri, name: String) -> io::Result<TokioIo<Connected>> {

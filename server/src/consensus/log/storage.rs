@@ -16,7 +16,7 @@ use openraft::{
 
 use super::{
     super::types::{Entry, LogId, Types, Vote, fatal, stored_entry, stored_log_id, stored_vote},
-    DELETED_ENTRIES_MAX, ENTRY_BYTES, FRAME_BYTES_MAX, Flushed, Log, Then,
+    DELETED_ENTRIES_MAX, ENTRY_BYTES, FRAME_BYTES_MAX, Flushed, Log, Then, entry_bytes_max,
 };
 
 impl RaftLogStorage<Types> for Log {
@@ -46,7 +46,7 @@ impl RaftLogStorage<Types> for Log {
         I::IntoIter: Send,
     {
         let told = Flushed(Some(callback));
-        let entry_bytes_max = self.entry_bytes_max();
+        let entry_bytes_max = entry_bytes_max(&self.0.engine);
         let (mut writes, mut appended_bytes) = (Vec::new(), 0);
         for entry in entries {
             let write = raft_log::put(entry.log_id.index, &stored_entry(&entry));
@@ -136,6 +136,16 @@ impl RaftLogStorage<Types> for Log {
 }
 
 impl Log {
+    /// Lets a log begin behind `applied` that ends before it: an install was cut short, or what is applied outlived a power cut and the
+    /// end of the log did not. openraft does so itself, but not where the log ends with an entry of a later leader (one that was never
+    /// decided): it would go on there, and wait for ever until what is applied already is.
+    pub(in super::super) async fn begin_behind(&mut self, applied: Option<LogId>) -> io::Result<()> {
+        match applied {
+            Some(applied) if self.0.state.lock().next() <= applied.index => self.purge(applied).await,
+            _ => Ok(()),
+        }
+    }
+
     /// What stands for the entries before a log that begins behind `last`: what is applied, if no snapshot has come so far.
     fn snapshot_of_the_applied(&self, last: &LogId) -> io::Result<Option<Write>> {
         let view = self.0.engine.view();

@@ -173,3 +173,19 @@ async fn what_was_tried_out_alone_is_not_put_on_what_others_write() {
     open(&engine).apply(tokio_stream::iter(entries)).await.unwrap();
     assert_eq!(applied(&engine).last.map(|last| last.index), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_of_a_snapshot_is_not_gone_on_with() {
+    let engine = Node::with_segments(1 << 20).open();
+    let row = Installing {
+        file: "image-7".to_owned(),
+        then: Applied::default(),
+    };
+    let frame = Batch::one(Mutation::Raft(vec![raft_state::put(&row)]));
+    engine.commit(frame, Durability::Synced).await.unwrap();
+    let refused = Machine::open(engine, None, &Metrics::new()).map(drop).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the snapshot image-7 was being put in place when the node ended, and nobody has said where it lies"
+    );
+}

@@ -13,10 +13,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::{
     gather::{Gathered, Gatherer, Limits, Next},
+    log::record_bytes_max,
     member::{self, Company, Member},
     peers::Peers,
     propose::Undecided,
     types::Proposals,
+    wire as messages,
 };
 use crate::{
     metrics::{self as counts, Metrics},
@@ -26,10 +28,6 @@ use crate::{
     },
 };
 
-/// Commands decided as one batch, so that one answer never waits for thousands of others to be decided.
-pub(super) const BATCH_COMMANDS_MAX: usize = 1_024;
-/// A batch takes no further command beyond this weight; a single heavier command is a batch of its own.
-pub(super) const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Batches on their way at once: while one is synced the next gathers.
 const IN_FLIGHT_MAX: usize = 2;
 /// A command heavier than this is tried out before raft gets it: what raft has taken must be written.
@@ -231,9 +229,7 @@ impl Sequencer {
                 full,
             );
         }
-        if weight > TRIED_BYTES {
-            self.try_out(&proposal)?;
-        }
+        self.check_size(&proposal, weight)?;
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting {
             proposal,
@@ -252,9 +248,17 @@ impl Sequencer {
         decision
     }
 
-    /// Whether what `proposal` writes fits into one batch.
-    fn try_out(&self, proposal: &Proposal) -> Result<(), CommitError> {
+    /// Whether `proposal`, and what it writes, fit into one batch each.
+    fn check_size(&self, proposal: &Proposal, weight: usize) -> Result<(), CommitError> {
         let Shared { engine, cluster, .. } = &*self.0;
+        let bytes_max = record_bytes_max(engine);
+        // A command weighs more than its record has bytes.
+        if weight > bytes_max && messages::proposals(&Proposals([proposal.clone()].into())).len() > bytes_max {
+            return Err(CommitError::TooLarge { bytes_max });
+        }
+        if weight <= TRIED_BYTES {
+            return Ok(());
+        }
         let mut overlay = Overlay::new(engine.view(), cluster);
         // A failure here is one of the store's, and will be told by whoever decides.
         let _tried = ledger::apply(&mut overlay, proposal.clone());
@@ -262,9 +266,7 @@ impl Sequencer {
         if bytes <= bytes_max {
             return Ok(());
         }
-        Err(CommitError::Invalid(format!(
-            "a command that writes {bytes} bytes is over the maximum of {bytes_max}: give it in parts"
-        )))
+        Err(CommitError::TooLarge { bytes_max })
     }
 
     /// This node as a member of raft.
@@ -346,7 +348,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Roughly the bytes that deciding `command` writes.
+/// Roughly the bytes that deciding `command` writes, and no fewer than it has in the log.
 pub(super) fn weight_of(command: &Command) -> usize {
     let of_concept = |concept: &PoolConcept| concept.json.len() + CONCEPT_BYTES_MIN;
     let of_member = |member: &AdoptedMember| COMMAND_BYTES_MIN + member.contributions.len() * CONTRIBUTION_BYTES_MIN;
@@ -357,7 +359,9 @@ pub(super) fn weight_of(command: &Command) -> usize {
             concepts.sum::<usize>() + members.iter().map(of_member).sum::<usize>()
         }
         Command::Transact(transaction) => transaction.bytes() + transaction.parts().saturating_sub(1) * PART_BYTES_MIN,
-        _ => 0,
+        Command::CreateNamespace { name, .. } | Command::SetNamespacePolicy { name, .. } => name.len(),
+        Command::Members(change) => change.bytes(),
+        Command::Register { .. } | Command::Consume { .. } | Command::SetLimits(_) => 0,
     };
     COMMAND_BYTES_MIN + contents
 }
@@ -391,11 +395,7 @@ async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Option<Waiting>>) 
     };
     let following = tasks::spawn(member.clone().follow_roster());
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-    let limits = Limits {
-        commands: BATCH_COMMANDS_MAX,
-        weight: BATCH_BYTES_MAX,
-    };
-    let mut gatherer = Gatherer::new(queue, limits);
+    let mut gatherer = Gatherer::new(queue, Limits::of_an_entry(&decider.engine));
     loop {
         // Whatever comes while there is no permit goes with the next batch.
         let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
@@ -460,6 +460,7 @@ impl Decider {
             Err(undecided) => {
                 let error = match undecided {
                     Undecided::Nothing(why) => CommitError::Unavailable(why),
+                    Undecided::Never(why) => CommitError::Invalid(why),
                     Undecided::Unknown(why) => CommitError::Unknown(why),
                     Undecided::Died(why) => CommitError::Stopped(self.reason(&why).await),
                 };

@@ -302,3 +302,120 @@ fn failing() -> (Engine, Sequencer, Arc<Faulty>) {
     let sequencer = Sequencer::start(engine.clone(), clock, Settings::default(), &Metrics::new()).unwrap();
     (engine, sequencer, storage)
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_writes_little_but_does_not_fit_the_log_is_refused_and_the_node_goes_on() {
+    let (engine, sequencer, _) = sequencer(Settings::default());
+    let concepts: Vec<PoolConcept> = (0..200)
+        .map(|number| {
+            let concept = json!({ "name": number, "text": "x".repeat(63_000) });
+            PoolConcept::new(concept, &engine::json::Anonymiser::default()).unwrap()
+        })
+        .collect();
+    let give = |concepts: &[PoolConcept]| Command::Contribute {
+        node: node("a"),
+        concepts: concepts.to_vec(),
+    };
+    for part in concepts.chunks(50) {
+        let decision = sequencer.propose(give(part), None).await.unwrap();
+        assert!(
+            matches!(decision.outcome, Outcome::Contributed { new: 50, .. }),
+            "{decision:?}"
+        );
+    }
+    // All are known, so they write next to nothing, but they lie in the log.
+    let refused = sequencer.propose(give(&concepts), None).await;
+    assert!(matches!(refused, Err(CommitError::TooLarge { .. })), "{refused:?}");
+    let again = sequencer.propose(give(&concepts[..150]), None).await.unwrap();
+    assert!(
+        matches!(again.outcome, Outcome::Contributed { new: 0, .. }),
+        "{again:?}"
+    );
+    assert!(sequencer.stopped().borrow().is_none());
+    assert_eq!(ledger::pool_stats(engine.view()).unwrap().concepts, 200);
+    sequencer.close();
+    engine.close().unwrap();
+}
+
+/// To the byte, and in the company of others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_transaction_is_decided_and_a_larger_one_is_refused() {
+    let (engine, sequencer, _) = sequencer(Settings::default());
+    let bytes_max = record_bytes_max(&engine);
+    let of = |bytes| messages::proposals(&Proposals([super::super::tests::unwritten(bytes)].into())).len();
+    // The clock's time is longer than theirs.
+    let around = of(bytes_max) - bytes_max + 8;
+    for (bytes, fits) in [(bytes_max - around, true), (bytes_max - around + 1, false)] {
+        let heavy = super::super::tests::unwritten(bytes).command;
+        let (heavy, light) = tokio::join!(
+            sequencer.propose(heavy, None),
+            sequencer.propose(contribute("a", &[bytes.to_string()]), None),
+        );
+        assert_eq!(heavy.is_ok(), fits, "{heavy:?}");
+        assert!(fits || matches!(heavy, Err(CommitError::TooLarge { .. })), "{heavy:?}");
+        assert!(light.is_ok(), "{light:?}");
+    }
+    assert!(sequencer.stopped().borrow().is_none());
+    sequencer.close();
+    engine.close().unwrap();
+}
+
+/// So that most commands need not be measured.
+#[test]
+fn a_command_weighs_more_than_its_record_has_bytes() {
+    let name = "n".repeat(NodeId::BYTES_MAX);
+    let long = node(&name);
+    let member = ledger::AdoptedMember {
+        node: long.clone(),
+        registered_at: Some(Timestamp(u64::MAX)),
+        verified: true,
+        contributed: u64::MAX,
+        consumed: u64::MAX,
+        contributions: vec![
+            ledger::AdoptedContribution {
+                at: Timestamp(u64::MAX),
+                new: u64::MAX,
+            };
+            100
+        ],
+    };
+    let concepts: Vec<PoolConcept> = (0..100).map(|number| concept(&number.to_string())).collect();
+    let adopted = concepts.iter().map(|concept| ledger::AdoptedConcept {
+        concept: concept.clone(),
+        first_at: Timestamp(u64::MAX),
+    });
+    let admit = ledger::MemberChange::Admit {
+        token: [255; 32],
+        name: name.clone(),
+        voter: u64::MAX,
+        address: "a".repeat(10_000),
+    };
+    let commands = [
+        Command::Register {
+            node: long.clone(),
+            verified: true,
+        },
+        Command::Adopt {
+            contributor: long.clone(),
+            members: vec![member; 10],
+            concepts: adopted.collect(),
+        },
+        Command::Contribute { node: long, concepts },
+        Command::Members(admit),
+        super::super::tests::unwritten(100_000).command,
+    ];
+    for command in commands {
+        let weight = weight_of(&command);
+        let proposal = Proposal {
+            at: Timestamp(u64::MAX),
+            idempotency: Some(Idempotency {
+                caller: name.clone(),
+                key: name.clone(),
+                body: [255; 32],
+            }),
+            command,
+        };
+        let bytes = messages::proposals(&Proposals([proposal.clone()].into())).len();
+        assert!(bytes < weight, "{bytes} bytes weigh {weight}: {proposal:?}");
+    }
+}

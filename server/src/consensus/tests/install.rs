@@ -3,9 +3,16 @@
 use std::path::Path;
 
 use engine::{
-    Batch, Durability, Engine, Mutation, image,
-    keyspace::raft_state::{self, Applied, Installing},
-    ledger::{Command, NodeId},
+    Batch, Durability, Engine, Mutation,
+    clock::Timestamp,
+    image,
+    keyspace::{
+        codec,
+        raft_state::{self, Applied, Installing},
+        registry::{self, Roster},
+    },
+    ledger::{Command, Member, NodeId, Role},
+    store::{Family, Write},
 };
 use openraft::{
     RaftSnapshotBuilder as _,
@@ -94,46 +101,128 @@ async fn a_snapshot_is_a_position_and_costs_one_row() {
     assert_eq!(current.meta, built.meta);
 }
 
+fn start(engine: &Engine, incoming: Option<&Path>) -> std::io::Result<Sequencer> {
+    let settings = Settings {
+        raft: RaftSettings {
+            incoming: incoming.map(Path::to_owned),
+            ..RaftSettings::default()
+        },
+        ..Settings::default()
+    };
+    Sequencer::start(engine.clone(), clock(), settings, &Metrics::new())
+}
+
+/// Leads once more, in a later term.
+async fn lead_again(engine: &Engine) {
+    let sequencer = start(engine, None).unwrap();
+    register(&sequencer, "later").await;
+    sequencer.close();
+}
+
+async fn register(sequencer: &Sequencer, name: &str) {
+    let command = Command::Register {
+        node: NodeId::new(name).unwrap(),
+        verified: false,
+    };
+    sequencer.propose(command, None).await.unwrap();
+}
+
+fn vote(engine: &Engine) -> raft_state::Vote {
+    raft_state::read(engine.view()).unwrap().unwrap()
+}
+
+async fn put(engine: &Engine, row: Write) {
+    let frame = Batch::one(Mutation::Raft(vec![row]));
+    engine.commit(frame, Durability::Synced).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_install_that_was_cut_short_is_ended() {
+async fn an_install_that_was_cut_short_is_ended_before_the_node_leads() {
+    // Of the terms of what was here and of what came either may be the later: what was here may end with entries that nobody decided.
+    for (of_sender, of_receiver) in [(0, 0), (2, 0), (0, 2)] {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("image");
+        let (from, to) = (registered(0..30).await, registered(100..110).await);
+        for _ in 0..of_sender {
+            lead_again(&from).await;
+        }
+        for _ in 0..of_receiver {
+            lead_again(&to).await;
+        }
+        let then = from.export_image(&path).unwrap();
+        let kept = place.path().join("kept");
+        std::fs::rename(&path, &kept).unwrap();
+        // Raft saves the vote of whoever sends an image before it takes it.
+        let sender = then.last.unwrap();
+        if vote(&to).term < sender.term {
+            let vote = raft_state::Vote {
+                term: sender.term,
+                node: sender.leader,
+                committed: true,
+            };
+            put(&to, raft_state::put(&vote)).await;
+        }
+        let row = Installing {
+            file: "image".to_owned(),
+            then,
+        };
+        put(&to, raft_state::put(&row)).await;
+        for (incoming, what) in [
+            (None, "nobody has said where it lies"),
+            (Some(place.path()), "put the file back"),
+        ] {
+            let refused = start(&to, incoming).map(drop).unwrap_err().to_string();
+            assert!(refused.contains(what), "{refused}");
+        }
+        std::fs::rename(&kept, &path).unwrap();
+        let sequencer = start(&to, Some(place.path())).unwrap();
+        assert_eq!(owned(&to), owned(&from));
+        assert_eq!(raft_state::read::<Installing>(to.view()).unwrap(), None);
+        assert!(!path.exists(), "its bytes are in the database");
+        register(&sequencer, "after").await;
+        sequencer.close();
+    }
+}
+
+/// It would lead in a term that is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_of_a_later_leader_than_the_vote_does_not_start() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("image");
     let (from, to) = (registered(0..30).await, registered(100..110).await);
-    let then = from.export_image(&path).unwrap();
-    let kept = place.path().join("kept");
-    std::fs::rename(&path, &kept).unwrap();
-    let row = raft_state::put(&Installing {
-        file: "image".to_owned(),
-        then: then.clone(),
-    });
-    let frame = Batch::one(Mutation::Raft(vec![row]));
-    to.commit(frame, Durability::Synced).await.unwrap();
-    let start = |incoming: Option<&Path>| {
-        let settings = Settings {
-            raft: RaftSettings {
-                incoming: incoming.map(Path::to_owned),
-                ..RaftSettings::default()
-            },
-            ..Settings::default()
-        };
-        Sequencer::start(to.clone(), clock(), settings, &Metrics::new())
-    };
-    for (incoming, what) in [
-        (None, "nobody has said where it lies"),
-        (Some(place.path()), "put the file back"),
-    ] {
-        let refused = start(incoming).map(drop).unwrap_err().to_string();
-        assert!(refused.contains(what), "{refused}");
+    while from.export_image(&path).unwrap().last.unwrap().term < vote(&to).term + 2 {
+        lead_again(&from).await;
     }
-    std::fs::rename(&kept, &path).unwrap();
-    let resumed = {
-        let (to, place) = (to.clone(), place.path().to_owned());
-        tokio::task::spawn_blocking(move || image::install_unfinished(&to, &place))
-            .await
-            .unwrap()
+    image::install(&to, &path).unwrap();
+    let refused = start(&to, None).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("are not of one life"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_of_a_member_whose_cluster_may_live_on_do_not_start() {
+    let engine = Machine::new().open();
+    let roster = Roster {
+        members: vec![Member {
+            name: "test".to_owned(),
+            // Of the life before the restore.
+            voter: 1_234,
+            address: "test:1".to_owned(),
+            role: Role::Voter,
+            since: Timestamp(1),
+        }],
     };
-    assert_eq!(resumed.unwrap(), Some(then));
-    assert_eq!(owned(&to), owned(&from));
-    assert_eq!(raft_state::read::<Installing>(to.view()).unwrap(), None);
-    assert!(!path.exists(), "its bytes are in the database");
+    let row = Write {
+        family: Family::Registry,
+        key: registry::roster(),
+        value: Some(codec::encode(&roster)),
+    };
+    let batch = Batch::one(Mutation::Apply(vec![row]));
+    engine.commit(batch, Durability::Synced).await.unwrap();
+    let refused = start(&engine, None).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("continuum-admin cluster replace"), "{refused}");
+    assert_eq!(
+        raft_state::read::<Applied>(engine.view()).unwrap(),
+        None,
+        "nothing was decided"
+    );
 }

@@ -12,6 +12,8 @@ use std::sync::{
 use engine::{
     Engine, Environment,
     clock::{Clock, Timestamp},
+    keyspace::NamespaceId,
+    ledger::{Action, Command, Proposal, Transaction},
     store::memory::Memory,
 };
 use wal::storage::{Faulty, Storage};
@@ -20,6 +22,7 @@ mod ahead;
 mod install;
 mod life;
 mod log;
+mod peers;
 mod suite;
 
 /// A clock that ticks a microsecond at each look.
@@ -33,6 +36,33 @@ impl Clock for Ticking {
 
 pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(Ticking(AtomicU64::new(0)))
+}
+
+/// The record of one command that has `bytes` and writes nothing.
+pub(super) fn heavy(bytes: usize) -> Vec<u8> {
+    let of = |bytes| super::wire::proposals(&super::types::Proposals([unwritten(bytes)].into()));
+    let around = of(bytes).len() - bytes;
+    let record = of(bytes - around);
+    assert_eq!(record.len(), bytes);
+    record
+}
+
+/// A command with a text of `bytes` that nobody will read: the branch that is not taken.
+pub(super) fn unwritten(bytes: usize) -> Proposal {
+    let put = Action::Put {
+        key: "k".to_owned(),
+        json: "x".repeat(bytes),
+    };
+    Proposal {
+        at: Timestamp(1),
+        idempotency: None,
+        command: Command::Transact(Transaction {
+            namespace: NamespaceId::FIRST_USER,
+            compares: Vec::new(),
+            then: Vec::new(),
+            otherwise: vec![put],
+        }),
+    }
 }
 
 /// A node whose process can be ended and whose power can be cut.

@@ -47,13 +47,7 @@ impl Service {
         idempotency: Option<Idempotency>,
     ) -> Result<(Transacted, bool), Refused> {
         let command = Command::Transact(transaction);
-        let decision = match self.sequencer().propose(command, idempotency).await {
-            Err(CommitError::Invalid(_)) => {
-                let bytes_max = self.engine().batch_bytes_max();
-                return Err(CommitError::TooLarge { bytes_max }.into());
-            }
-            decision => decision?,
-        };
+        let decision = self.sequencer().propose(command, idempotency).await?;
         match decision.outcome {
             Outcome::Transacted(transacted) => Ok((transacted, decision.repeated)),
             Outcome::Refused(Refusal::KeyReused) => Err(CommitError::RequestReused.into()),
