@@ -274,6 +274,8 @@ async fn cluster(admin: &Admin, printed: &mut Printed) {
     );
     assert_eq!((&place["role"], &place["replaces"]), (&json!("learner"), &json!("two")));
     let three = joining("three", &place).start().await;
+    let compared = printed.one(admin, "verify-cluster", &["verify", "--cluster"]);
+    assert_eq!(compared["same"], true, "{compared}");
     let promoted = printed.one(admin, "cluster-promote", &["cluster", "promote", "three"]);
     assert_eq!(promoted["done"], true);
     let moved = printed.one(

@@ -215,6 +215,12 @@ async fn the_leader_is_killed_and_nothing_acknowledged_is_lost() {
     })
     .await;
     println!("{contributions} contributions acknowledged");
+    let compared = Admin::of(&killed).ok(&["-o", "json", "verify", "--cluster"]).json();
+    assert_eq!(
+        (compared["same"].as_bool(), compared["members"].as_array().map(Vec::len)),
+        (Some(true), Some(3)),
+        "every byte of the three ledgers: {compared}"
+    );
     let to = &leader;
     Admin::of(&killed).ok(&["cluster", "transfer-leader", to]);
     assert_eq!(status(&killed)["leader"], leader.as_str());

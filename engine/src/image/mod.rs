@@ -38,6 +38,19 @@ pub const FAMILIES: [Family; 6] = [
     Family::Consensus,
 ];
 
+/// What an image of one moment comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// Which moment.
+    pub applied: Applied,
+    /// SHA-256 of the image.
+    pub sum: [u8; 32],
+    /// Rows of [`FAMILIES`].
+    pub rows: u64,
+    /// Concepts of the pool.
+    pub concepts: u64,
+}
+
 /// Why an image is not made or not put in place.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -98,6 +98,11 @@ impl Session {
         self.client_of(&cluster, cluster.endpoints.clone())
     }
 
+    /// A client of one node of the cluster.
+    pub(crate) fn client_at(&self, endpoint: &str) -> Result<Client, Failure> {
+        self.client_of(&self.cluster()?, vec![endpoint.to_owned()])
+    }
+
     /// A client of each node by itself, for what is about one node and nobody else may answer.
     pub(crate) fn clients(&self) -> Result<Vec<Client>, Failure> {
         let cluster = self.cluster()?;

@@ -1,8 +1,8 @@
 //! Who belongs to the cluster: thin over the service `Cluster`. Any member may be asked; what is changed is decided by all.
 
 use proto::v1::{
-    ClusterStatusRequest, ClusterStatusResponse, HandOverRequest, InitClusterRequest, InviteRequest, InviteResponse,
-    MemberRole, RemoveMemberRequest, SetRoleRequest, cluster_client::ClusterClient,
+    ClusterStatusRequest, ClusterStatusResponse, DigestRequest, DigestResponse, HandOverRequest, InitClusterRequest,
+    InviteRequest, InviteResponse, MemberRole, RemoveMemberRequest, SetRoleRequest, cluster_client::ClusterClient,
 };
 use tonic::{Request, Response, Status, transport::Channel};
 
@@ -83,6 +83,15 @@ impl Cluster {
         let request = HandOverRequest { name: name.to_owned() };
         let send = |channel, request| async { ClusterClient::new(channel).hand_over(request).await };
         self.call(Repeat::Safe, request, send).await.map(|_| ())
+    }
+
+    /// What the ledger of the node that answers comes to, now; ask each node by a client of its own.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn digest(&self) -> Result<DigestResponse, Error> {
+        let send = |channel, request| async { ClusterClient::new(channel).digest(request).await };
+        self.call(Repeat::Reads, DigestRequest {}, send).await
     }
 
     async fn call<Q: Clone, A, F>(

@@ -6,7 +6,7 @@
 //!          │                       bulk                               chunks, acknowledged in order, sent again after a break
 //!          ├─ namespaces()         create  get  list  set_policy
 //!          ├─ admin()              status  compact  snapshots  backup  verify  log level  whole states and pool in and out
-//!          └─ cluster()            status  init  invite  set_role  remove  hand_over
+//!          └─ cluster()            status  init  invite  set_role  remove  hand_over  digest
 //!      │
 //!   connection ── retry ── one table: what may be repeated, where, after what wait
 //!      │

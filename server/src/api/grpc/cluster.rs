@@ -5,17 +5,23 @@ use std::{collections::BTreeMap, time::Duration};
 use engine::{
     CommitError,
     clock::Timestamp,
+    image,
     ledger::{self, Command, Member, MemberChange, MemberRefusal, Outcome, Refusal, Role},
 };
 use proto::v1::{
-    ClusterMember, ClusterStatusRequest, ClusterStatusResponse, HandOverRequest, HandOverResponse, InitClusterRequest,
-    InitClusterResponse, InviteRequest, InviteResponse, MemberRole, RemoveMemberRequest, RemoveMemberResponse,
-    SetRoleRequest, SetRoleResponse, cluster_client::ClusterClient, cluster_server::Cluster,
+    ClusterMember, ClusterStatusRequest, ClusterStatusResponse, DigestRequest, DigestResponse, HandOverRequest,
+    HandOverResponse, InitClusterRequest, InitClusterResponse, InviteRequest, InviteResponse, MemberRole,
+    RemoveMemberRequest, RemoveMemberResponse, SetRoleRequest, SetRoleResponse, cluster_client::ClusterClient,
+    cluster_server::Cluster,
 };
 use tonic::{Code, Request, Response, Status};
 
 use super::{Components, admin::time_of, status::Refused};
-use crate::{consensus::View, formation::Token, runtime::entropy};
+use crate::{
+    consensus::View,
+    formation::Token,
+    runtime::{entropy, tasks},
+};
 
 /// A token is good for so long unless said otherwise.
 const VALID_S: u32 = 3_600;
@@ -142,6 +148,24 @@ impl Service {
         })
     }
 
+    async fn digest_checked(&self) -> Result<DigestResponse, Refused> {
+        let engine = self.components.engine.clone();
+        let node = engine.actor().node.to_string();
+        let digest = tasks::blocking(move || engine.image_digest()).await;
+        let digest = digest.ok_or(Refused::Confused)?.map_err(|error| match error {
+            image::Error::Store(error) => Refused::from(error),
+            error => Refused::Commit(CommitError::Unavailable(error.to_string())),
+        })?;
+        Ok(DigestResponse {
+            node,
+            applied: digest.applied.last.map_or(0, |last| last.index),
+            part: digest.applied.part,
+            sum: digest.sum.to_vec(),
+            rows: digest.rows,
+            concepts: digest.concepts,
+        })
+    }
+
     async fn hand_over_checked(&self, request: HandOverRequest) -> Result<(), Status> {
         let unavailable = |why| {
             Status::from(Refused::Peer {
@@ -252,5 +276,9 @@ impl Cluster for Service {
     async fn hand_over(&self, request: Request<HandOverRequest>) -> Result<Response<HandOverResponse>, Status> {
         self.hand_over_checked(request.into_inner()).await?;
         Ok(Response::new(HandOverResponse {}))
+    }
+
+    async fn digest(&self, _: Request<DigestRequest>) -> Result<Response<DigestResponse>, Status> {
+        Ok(Response::new(self.digest_checked().await?))
     }
 }

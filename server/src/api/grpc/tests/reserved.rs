@@ -17,7 +17,7 @@ use tonic::{
 use super::node::{Node, reason, register};
 
 /// Calls that name no namespace, and what shows that they reveal nothing of the reserved ones, or why they may.
-const NAMELESS: [(&str, &str); 23] = [
+const NAMELESS: [(&str, &str); 24] = [
     (
         "/continuum.v1.Namespaces/List",
         "namespaces_are_listed_by_name_in_pages, and the test below",
@@ -43,6 +43,7 @@ const NAMELESS: [(&str, &str); 23] = [
     ("/continuum.v1.Cluster/SetRole", "names of members"),
     ("/continuum.v1.Cluster/Remove", "names of members"),
     ("/continuum.v1.Cluster/HandOver", "names of members"),
+    ("/continuum.v1.Cluster/Digest", "a sum"),
     ("/continuum.v1.Peers/Join", "only who has a token of the cluster"),
     (
         "/continuum.v1.Peers/Vote",

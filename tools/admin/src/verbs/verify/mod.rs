@@ -1,4 +1,7 @@
-//! `verify`: reads everything and checks every sum, on a node that runs or on the files of one that does not.
+//! `verify`: reads everything and checks every sum, on a node that runs or on the files of one that does not; or compares the members
+//! of a cluster.
+
+mod cluster;
 
 use std::path::{Path, PathBuf};
 
@@ -18,19 +21,24 @@ use crate::{
 /// Read a node's whole log and database and check every sum and record
 ///
 /// Nothing is changed. A node that runs goes on serving meanwhile, more slowly; with --data-dir the files of one that does not
-/// run are read as they lie there, and no node is asked.
+/// run are read as they lie there, and no node is asked. With --cluster the ledgers of all members are compared instead: accounts,
+/// pool, registry, audit and linearizable namespaces, byte for byte.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   continuum-admin verify
   continuum-admin verify -o json | jq .damage
   continuum-admin verify --data-dir ./continuum-data             its node is stopped, or does not start
+  continuum-admin verify --cluster                               whether all members hold the same
 
-Exit codes: 65 when something is damaged.")]
+Exit codes: 65 when something is damaged, or members hold different ledgers; 75 when members were never equally far.")]
 pub(super) struct Verify {
     /// The data directory of a node that does not run
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Compare the ledgers of all members
+    #[arg(long, conflicts_with = "data_dir")]
+    cluster: bool,
 }
 
 impl Verb for Verify {
@@ -39,6 +47,9 @@ impl Verb for Verify {
     async fn run(self, session: Session) -> Result<(), Failure> {
         if let Some(path) = &self.data_dir {
             return offline(&session, path);
+        }
+        if self.cluster {
+            return cluster::run(&session).await;
         }
         let output = &session.output;
         let mut messages = session.client()?.admin().verify().await?;
