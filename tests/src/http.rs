@@ -1,13 +1,17 @@
 //! A small HTTP/1.1 client: one connection, opened when needed, opened again when the node closed it.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{HeaderMap, Method, Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, rustls};
 
 /// No answer of a healthy node takes longer, on the slowest disk seen.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
@@ -63,6 +67,7 @@ impl Answer {
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
+    tls: Option<Arc<rustls::ClientConfig>>,
     open: Option<http1::SendRequest<Full<Bytes>>>,
 }
 
@@ -70,7 +75,18 @@ impl Client {
     /// A client of `address`; nothing is opened yet.
     #[must_use]
     pub fn new(address: SocketAddr) -> Client {
-        Client { address, open: None }
+        Client {
+            address,
+            tls: None,
+            open: None,
+        }
+    }
+
+    /// The same over TLS; the node's certificate must be good for its address.
+    #[must_use]
+    pub fn over_tls(mut self, tls: Arc<rustls::ClientConfig>) -> Client {
+        self.tls = Some(tls);
+        self
     }
 
     /// `GET path`.
@@ -161,11 +177,24 @@ impl Client {
     async fn opened(&self) -> io::Result<http1::SendRequest<Full<Bytes>>> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        tokio::spawn(async move {
-            // How the connection ended shows in the request that was using it.
-            let _ = driver.await;
-        });
-        Ok(sender)
+        match &self.tls {
+            None => started(stream).await,
+            Some(tls) => {
+                let name = rustls::pki_types::ServerName::from(self.address.ip());
+                let secured = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?;
+                started(secured).await
+            }
+        }
     }
+}
+
+async fn started(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> io::Result<http1::SendRequest<Full<Bytes>>> {
+    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(async move {
+        // How the connection ended shows in the request that was using it.
+        let _ = driver.await;
+    });
+    Ok(sender)
 }

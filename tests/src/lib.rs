@@ -11,6 +11,10 @@
 //!  network              where the default ports are free
 //!  words                the WordNet concepts and a plain scan over them
 //!  disk::SmallDisk      a file system of its own, and another program that fills it
+//!
+//!  Cluster              nodes in network namespaces (subnet), with certificates, let in by tokens
+//!  workload             clients at every node, while a test does something to the cluster
+//!  history ─► linearizable   what they were told, and whether any order of their calls explains it
 //! ```
 //!
 //! Invariants: every process started is reaped, also when a test panics; ports and directories are never shared between
@@ -25,16 +29,22 @@
 use std::io::Write as _;
 
 pub mod admin;
+pub mod cluster;
 pub mod disk;
 pub mod federation;
 pub mod grpc;
+pub mod history;
 pub mod http;
+pub mod linearizable;
 pub mod network;
 pub mod node;
+pub mod subnet;
 pub mod trace;
 pub mod words;
+pub mod workload;
 
 pub use admin::Admin;
+pub use cluster::Cluster;
 pub use disk::SmallDisk;
 pub use federation::Member;
 pub use http::{Answer, Client};

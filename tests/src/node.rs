@@ -13,7 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio_rustls::rustls;
 
 use crate::http::Client;
 
@@ -32,6 +34,7 @@ pub struct Launch {
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: BTreeMap<String, String>,
+    tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl Default for Launch {
@@ -47,9 +50,18 @@ impl Launch {
     /// When there is no directory or port to be had.
     #[must_use]
     pub fn new() -> Launch {
+        let [http, grpc] = free_addresses();
+        Launch::at(http, grpc)
+    }
+
+    /// A node with a new directory, at these addresses.
+    ///
+    /// # Panics
+    /// When there is no directory to be had.
+    #[must_use]
+    pub fn at(http: SocketAddr, grpc: SocketAddr) -> Launch {
         let directory = TempDir::with_prefix("continuum-test-").expect("a temporary directory");
         let data = directory.path().join("data");
-        let [http, grpc] = free_addresses();
         Launch {
             directory: Arc::new(directory),
             data,
@@ -58,7 +70,15 @@ impl Launch {
             wrapper: Vec::new(),
             arguments: Vec::new(),
             environment: BTreeMap::new(),
+            tls: None,
         }
+    }
+
+    /// It will be asked over TLS.
+    #[must_use]
+    pub fn over_tls(mut self, tls: Arc<rustls::ClientConfig>) -> Launch {
+        self.tls = Some(tls);
+        self
     }
 
     /// Keeps the data elsewhere (a small file system, say).
@@ -192,7 +212,11 @@ impl Node {
     /// A new HTTP connection to it, opened at the first request.
     #[must_use]
     pub fn client(&self) -> Client {
-        Client::new(self.launch.http)
+        let client = Client::new(self.launch.http);
+        match &self.launch.tls {
+            Some(tls) => client.over_tls(Arc::clone(tls)),
+            None => client,
+        }
     }
 
     /// Its process id, while it runs.
@@ -331,8 +355,28 @@ impl Node {
     /// # Panics
     /// When the signal cannot be sent.
     pub fn ask_to_stop(&self) {
-        let id = rustix::process::Pid::from_raw(self.id().cast_signed()).expect("a process id");
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("SIGTERM to our own child");
+        self.signal(Signal::TERM);
+    }
+
+    /// Stands still (SIGSTOP) until [`go_on`](Node::go_on).
+    ///
+    /// # Panics
+    /// When the signal cannot be sent.
+    pub fn stand_still(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Goes on (SIGCONT).
+    ///
+    /// # Panics
+    /// When the signal cannot be sent.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(self.id().cast_signed()).expect("a process id");
+        kill_process(id, signal).expect("a signal to our own child");
     }
 
     /// Asks it to stop and waits until it has.
