@@ -42,11 +42,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Held by the cluster that runs.
 static TURN: std::sync::LazyLock<Arc<Semaphore>> = std::sync::LazyLock::new(|| Arc::new(Semaphore::new(1)));
 
-/// How a node is started: what a test adds to it.
-pub type Adjust = fn(u8, Launch) -> Launch;
+/// What a test adds to how a node is started.
+pub type Adjust = Box<dyn Fn(u8, Launch) -> Launch + Send + Sync>;
 
 /// A running cluster; dropped, its processes are killed and its network is removed.
-#[derive(Debug)]
 pub struct Cluster {
     // Dropped in this order: the processes before the network they are in.
     nodes: BTreeMap<u8, Node>,
@@ -69,7 +68,7 @@ impl Cluster {
     /// # Panics
     /// When the nodes do not come together; their logs are shown.
     pub async fn form(size: u8) -> Result<Cluster, String> {
-        Cluster::adjusted(size, |_, launch| launch).await
+        Cluster::adjusted(size, Box::new(|_, launch| launch)).await
     }
 
     /// The same, each node started as `adjust` says.
@@ -215,15 +214,34 @@ impl Cluster {
     fn connect(&mut self) {
         for node in 1..=NODES_MAX {
             let settings = Settings {
-                tls: Some(self.tls()),
                 call_timeout: CALL_WITHIN,
                 connect_timeout: CALL_WITHIN / 3,
                 attempts_max: 4,
                 unreachable_rounds_max: 2,
-                ..Settings::of([format!("{}:7000", self.subnet.address(node))])
+                ..self.settings(node)
             };
             let client = Client::connect(settings).expect("settings that fit together");
             self.clients.insert(node, client);
+        }
+    }
+
+    /// A client of one node that waits as long as clients do by default, and asks once.
+    ///
+    /// # Panics
+    /// When there can be no node of that number.
+    #[must_use]
+    pub fn patient_client(&self, node: u8) -> Client {
+        let settings = Settings {
+            attempts_max: 1,
+            ..self.settings(node)
+        };
+        Client::connect(settings).expect("settings that fit together")
+    }
+
+    fn settings(&self, node: u8) -> Settings {
+        Settings {
+            tls: Some(self.tls()),
+            ..Settings::of([format!("{}:7000", self.subnet.address(node))])
         }
     }
 
@@ -318,6 +336,18 @@ impl Cluster {
                 tokio::time::sleep(LOOK).await;
             }
         }
+    }
+
+    /// A number that a node measures of itself.
+    ///
+    /// # Panics
+    /// When the node does not answer, or does not know it.
+    pub async fn metric(&self, node: u8, name: &str) -> f64 {
+        let answer = self.node(node).client().get("/metrics").await;
+        let text = answer.expect("a running node tells its metrics").text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let number = line.unwrap_or_else(|| panic!("no metric {name}:\n{text}"));
+        number.trim().parse().expect("a metric is a number")
     }
 
     /// Loses exactly these packets from now on.

@@ -89,6 +89,16 @@ impl Client {
         self
     }
 
+    /// Another connection to the same address.
+    #[must_use]
+    pub fn another(&self) -> Client {
+        Client {
+            address: self.address,
+            tls: self.tls.clone(),
+            open: None,
+        }
+    }
+
     /// `GET path`.
     ///
     /// # Errors

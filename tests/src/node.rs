@@ -393,11 +393,19 @@ impl Node {
     /// # Panics
     /// When it does not become ready.
     pub async fn restart(&mut self) {
+        self.respawn();
+        self.wait_ready().await;
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn respawn(&mut self) {
         self.kill();
         let mut next = self.launch.spawn();
         // The old node owned nothing but its reaped process.
         self.child = next.child.take();
-        self.wait_ready().await;
     }
 }
 

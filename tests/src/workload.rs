@@ -28,14 +28,18 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::JoinSet;
 
 use crate::{
-    cluster::{self, Cluster, SETTLED_WITHIN},
+    cluster::{self, Adjust, Cluster, SETTLED_WITHIN},
     history::{Action, Answer, History, Operation, Outcome, Recorder},
-    linearizable,
+    linearizable, skipped,
 };
 
 const NAMESPACES: [&str; 2] = ["left", "right"];
 /// A node that refuses is left alone for so long.
 const REFUSED_PAUSE: Duration = Duration::from_millis(30);
+/// What is read in the middle of a fault is answered by then, or not at all.
+const AT_ONCE: Duration = Duration::from_millis(400);
+/// How much longer the longer mode is.
+const LONGER: usize = 20;
 /// Clients beside those of the workload have numbers from here.
 const OTHERS: usize = 100;
 
@@ -83,17 +87,33 @@ pub struct Load {
     running: JoinSet<()>,
 }
 
-/// Makes the namespaces.
+/// A cluster with the namespaces; `None`, and it is told, where this machine does not allow it.
 ///
 /// # Panics
-/// When the cluster refuses.
-pub async fn prepare(cluster: &mut Cluster) {
+/// When the nodes do not come together.
+pub async fn cluster(test: &str, size: u8) -> Option<Cluster> {
+    adjusted(test, size, Box::new(|_, launch| launch)).await
+}
+
+/// The same, each node started as `adjust` says.
+///
+/// # Panics
+/// When the nodes do not come together.
+pub async fn adjusted(test: &str, size: u8, adjust: Adjust) -> Option<Cluster> {
+    let formed = Cluster::adjusted(size, adjust).await;
+    let mut cluster = formed.map_err(|reason| skipped(test, &reason)).ok()?;
     let leader = cluster.leader().await;
     for name in NAMESPACES {
-        let namespaces = cluster.client(leader).namespaces();
-        let made = namespaces.create_consensus(name).await;
+        let made = cluster.client(leader).namespaces().create_consensus(name).await;
         made.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
+    Some(cluster)
+}
+
+/// So many rounds; many times as many where the longer modes are asked for.
+#[must_use]
+pub fn rounds(few: usize) -> std::ops::Range<usize> {
+    0..if crate::long() { few * LONGER } else { few }
 }
 
 impl Workload {
@@ -178,19 +198,49 @@ impl Workload {
 }
 
 impl Load {
-    /// Reads every key at one node, all at once, without trying again.
-    pub async fn read_at_once(&self, node: u8) {
+    /// Reads every key at one node, all at once; how many were answered within a moment.
+    pub async fn read_at_once(&self, node: u8) -> usize {
         let mut running = JoinSet::new();
         for (place, key) in self.keys.iter().cloned().enumerate() {
             let recorder = Arc::clone(&self.recorder);
             running.spawn(async move {
-                let (outcome, _) = recorded(&recorder, OTHERS + place, node, &key, Action::Get, None).await;
-                matches!(outcome, Outcome::Done(_))
+                let read = recorded(&recorder, OTHERS + place, node, &key, Action::Get, None);
+                let read = tokio::time::timeout(AT_ONCE, read).await;
+                read.is_ok_and(|(outcome, _)| matches!(outcome, Outcome::Done(_)))
             });
         }
         let answers = running.join_all().await;
-        let answered = answers.iter().filter(|answered| **answered).count();
-        println!("{answered} of {} reads at n{node} were answered", answers.len());
+        answers.iter().filter(|answered| **answered).count()
+    }
+
+    /// Writes at all of these nodes until one acknowledges it; how long that took.
+    ///
+    /// # Panics
+    /// When none does within [`SETTLED_WITHIN`].
+    pub async fn decides(&self, nodes: &[u8]) -> Duration {
+        let since = Instant::now();
+        let mut running = JoinSet::new();
+        for (place, node) in nodes.iter().copied().enumerate() {
+            let (recorder, key) = (Arc::clone(&self.recorder), self.keys[place % self.keys.len()].clone());
+            running.spawn(async move {
+                loop {
+                    let put = Action::Put(recorder.value());
+                    let (outcome, _) = recorded(&recorder, OTHERS + place, node, &key, put, None).await;
+                    if let Outcome::Done(_) = outcome {
+                        return node;
+                    }
+                    assert!(since.elapsed() < SETTLED_WITHIN, "n{node} decides nothing: {outcome:?}");
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+            });
+        }
+        let first = running.join_next().await.expect("somebody is asked");
+        let node = first.expect("something is decided");
+        let took = since.elapsed();
+        // Those that are still asked are waited for, or their calls would be recorded too late.
+        running.shutdown().await;
+        println!("n{node} decides after {:.2} s", took.as_secs_f64());
+        took
     }
 
     /// Reads every key at every node; each must answer in time.
@@ -271,6 +321,29 @@ impl Caller {
     }
 }
 
+/// A call under way. Dropped in the middle it is recorded too: it may happen, though nobody waits for the answer.
+struct UnderWay<'a> {
+    recorder: &'a Recorder,
+    /// `None` once it is recorded.
+    operation: Option<Operation>,
+}
+
+impl UnderWay<'_> {
+    fn ended(&mut self, outcome: Outcome) {
+        if let Some(mut operation) = self.operation.take() {
+            operation.end = self.recorder.now();
+            operation.outcome = outcome;
+            self.recorder.add(operation);
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.ended(Outcome::Unknown("nobody waited for the answer".to_owned()));
+    }
+}
+
 /// Makes one call and records it; a read also returns what it read.
 async fn recorded(
     recorder: &Recorder,
@@ -281,22 +354,25 @@ async fn recorded(
     context: Option<Concept>,
 ) -> (Outcome, Option<Concept>) {
     let begin = recorder.now();
-    let done = perform(&key.at[&node], &key.key, action, context).await;
-    let end = recorder.now();
-    let (outcome, concept) = match done {
-        Ok((answer, concept)) => (Outcome::Done(answer), concept),
-        Err(error) if error.changed() == Some(Changed::Perhaps) => (Outcome::Unknown(error.to_string()), None),
-        Err(error) => (Outcome::Failed(error.to_string()), None),
-    };
-    recorder.add(Operation {
+    let operation = Operation {
         client,
         node: cluster::name(node),
         key: key.name.clone(),
         action,
         begin,
-        end,
-        outcome: outcome.clone(),
-    });
+        end: begin,
+        outcome: Outcome::Unknown(String::new()),
+    };
+    let mut call = UnderWay {
+        recorder,
+        operation: Some(operation),
+    };
+    let (outcome, concept) = match perform(&key.at[&node], &key.key, action, context).await {
+        Ok((answer, concept)) => (Outcome::Done(answer), concept),
+        Err(error) if error.changed() == Some(Changed::Perhaps) => (Outcome::Unknown(error.to_string()), None),
+        Err(error) => (Outcome::Failed(error.to_string()), None),
+    };
+    call.ended(outcome.clone());
     (outcome, concept)
 }
 
