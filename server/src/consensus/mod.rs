@@ -29,6 +29,7 @@
 
 mod entries;
 mod gather;
+mod handover;
 mod log;
 mod machine;
 mod member;

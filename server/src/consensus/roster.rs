@@ -20,6 +20,7 @@ use engine::ledger::{self, Member as Wanted, Role};
 use openraft::{ChangeMembers, ServerState, async_runtime::watch::WatchReceiver as _};
 
 use super::{
+    handover::Handover,
     member::Member,
     types::{Membership, Peer},
 };
@@ -38,8 +39,10 @@ impl Member {
     /// Follows the registry for ever.
     pub(super) async fn follow_roster(self) {
         let mut trouble = None;
+        let mut handover = Handover::default();
         loop {
             sleep(LOOK).await;
+            self.hand_over_without_room(&mut handover).await;
             let told = match self.next_step() {
                 Ok(None) => None,
                 Err(error) => Some(error.to_string()),
