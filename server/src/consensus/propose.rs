@@ -120,7 +120,7 @@ impl Member {
         let record = messages::proposals(proposals);
         let mut request = link.request(wire::ProposeRequest { record });
         request.set_timeout(left);
-        let answer = match within(left, client.propose(request)).await {
+        let answer = match self.answer_of(leader, left, client.propose(request)).await {
             Some(Ok(answer)) => answer.into_inner(),
             Some(Err(status)) => return Err(unanswered(&status)),
             None => return Err(Undecided::Unknown("the leader did not answer in time".to_owned())),

@@ -13,7 +13,10 @@ use openraft::{Instant as _, ServerState, async_runtime::watch::WatchReceiver as
 use parking_lot::Mutex;
 
 use super::member::Member;
-use crate::runtime::time::Stopwatch;
+use crate::runtime::time::{Stopwatch, sleep, within};
+
+/// How often it is looked whether a leader that owes an answer still leads.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What the leader let this node hear.
 #[derive(Default)]
@@ -57,6 +60,21 @@ impl Heard {
 }
 
 impl Member {
+    /// The answer that `leader` owes; `None` when it does not come in `time`, or once another one leads: one that has been cut off
+    /// or stands still may never answer, and the connection does not tell.
+    pub(super) async fn answer_of<T>(&self, leader: u64, time: Duration, answer: impl Future<Output = T>) -> Option<T> {
+        let succeeded = async {
+            while self.leader().unwrap_or(leader) == leader {
+                sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = within(time, answer) => answer,
+            () = succeeded => None,
+        }
+    }
+
     /// The number of the member that leads and can decide.
     ///
     /// # Errors

@@ -106,7 +106,8 @@ impl Member {
             |why: &dyn std::fmt::Display| CommitError::Unavailable(format!("the leader did not answer: {why}"));
         let link = self.link(leader).ok_or_else(|| unavailable(&"it is not known yet"))?;
         let mut client = link.client().map_err(|error| unavailable(&error))?;
-        let answer = within(ROUND_MAX, client.read_index(link.request(wire::ReadIndexRequest {}))).await;
+        let asked = client.read_index(link.request(wire::ReadIndexRequest {}));
+        let answer = self.answer_of(leader, ROUND_MAX, asked).await;
         match answer {
             Some(Ok(answer)) => Ok(answer.into_inner().index),
             Some(Err(status)) => Err(unavailable(&status.message())),
