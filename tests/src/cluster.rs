@@ -51,7 +51,8 @@ pub struct Cluster {
     nodes: BTreeMap<u8, Node>,
     /// What is lost between them.
     pub subnet: Subnet,
-    clients: BTreeMap<u8, Client>,
+    /// Those that try a call again, and those that do not.
+    clients: BTreeMap<(u8, bool), Client>,
     /// `continuum-admin`, for certificates; they lie in its home.
     admin: Admin,
     certificates: PathBuf,
@@ -208,20 +209,29 @@ impl Cluster {
     /// When there can be no node of that number.
     #[must_use]
     pub fn client(&self, node: u8) -> Client {
-        self.clients[&node].clone()
+        self.clients[&(node, true)].clone()
+    }
+
+    /// The same, but it makes each call once: what it is told is what the node said.
+    ///
+    /// # Panics
+    /// When there can be no node of that number.
+    #[must_use]
+    pub fn client_without_retries(&self, node: u8) -> Client {
+        self.clients[&(node, false)].clone()
     }
 
     fn connect(&mut self) {
-        for node in 1..=NODES_MAX {
+        for (node, again) in (1..=NODES_MAX).flat_map(|node| [(node, true), (node, false)]) {
             let settings = Settings {
                 call_timeout: CALL_WITHIN,
                 connect_timeout: CALL_WITHIN / 3,
-                attempts_max: 4,
+                attempts_max: if again { 4 } else { 1 },
                 unreachable_rounds_max: 2,
                 ..self.settings(node)
             };
             let client = Client::connect(settings).expect("settings that fit together");
-            self.clients.insert(node, client);
+            self.clients.insert((node, again), client);
         }
     }
 

@@ -74,8 +74,8 @@ impl Default for Workload {
 #[derive(Clone)]
 struct Key {
     name: String,
-    /// By node.
-    at: HashMap<u8, Namespace>,
+    /// By node; and for clients that do not try a call again.
+    at: HashMap<u8, [Namespace; 2]>,
     key: String,
 }
 
@@ -166,14 +166,15 @@ impl Workload {
 
     fn start(&self, cluster: &Cluster, label: &str) -> Load {
         let all = 1..=cluster::NODES_MAX;
+        let at = |node, namespace: &str| {
+            let clients = [cluster.client(node), cluster.client_without_retries(node)];
+            clients.map(|client| client.namespace(namespace))
+        };
         let keys = (0..self.keys).map(|number| {
             let (namespace, key) = (NAMESPACES[number % NAMESPACES.len()], format!("{label} {number}"));
             Key {
                 name: format!("{namespace}/{key}"),
-                at: all
-                    .clone()
-                    .map(|node| (node, cluster.client(node).namespace(namespace)))
-                    .collect(),
+                at: all.clone().map(|node| (node, at(node, namespace))).collect(),
                 key,
             }
         });
@@ -367,7 +368,7 @@ async fn recorded(
         recorder,
         operation: Some(operation),
     };
-    let (outcome, concept) = match perform(&key.at[&node], &key.key, action, context).await {
+    let (outcome, concept) = match perform(&key.at[&node][client % 2], &key.key, action, context).await {
         Ok((answer, concept)) => (Outcome::Done(answer), concept),
         Err(error) if error.changed() == Some(Changed::Perhaps) => (Outcome::Unknown(error.to_string()), None),
         Err(error) => (Outcome::Failed(error.to_string()), None),

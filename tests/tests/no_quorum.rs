@@ -117,9 +117,9 @@ async fn without_a_quorum_nothing_is_charged_and_all_goes_on_afterwards() {
                 ready(cluster, node, 503, NOTICED_WITHIN).await;
             }
             tokio::join!(
-                refused(cluster, 1, "member 1"),
-                refused(cluster, 2, "member 2"),
-                refused(cluster, 3, "member 3"),
+                Box::pin(refused(cluster, 1, "member 1")),
+                Box::pin(refused(cluster, 2, "member 2")),
+                Box::pin(refused(cluster, 3, "member 3")),
             );
             assert_eq!(load.read_at_once(1).await, 0, "a read without a majority");
             cluster.heal();

@@ -41,7 +41,7 @@ async fn a_leader_that_is_cut_off_answers_nothing_wrong() {
     let Some(mut cluster) = workload::cluster(name, 3).await else {
         return;
     };
-    for round in rounds(8) {
+    for round in rounds(6) {
         let isolate = async |cluster: &mut Cluster, load: &Load| {
             pause(BEFORE).await;
             let leader = cluster.leader().await;
@@ -68,7 +68,7 @@ async fn loss_in_one_direction_deceives_nobody() {
     let Some(mut cluster) = workload::cluster(name, 3).await else {
         return;
     };
-    for round in rounds(8) {
+    for round in rounds(7) {
         let deafen = async |cluster: &mut Cluster, _: &Load| {
             pause(BEFORE).await;
             let leader = cluster.leader().await;
@@ -142,7 +142,7 @@ async fn links_that_come_and_go_lose_nothing() {
     let Some(mut cluster) = workload::cluster(name, 3).await else {
         return;
     };
-    for round in rounds(5) {
+    for round in rounds(4) {
         let flap = async |cluster: &mut Cluster, _: &Load| {
             pause(BEFORE).await;
             let leader = cluster.leader().await;
@@ -172,7 +172,7 @@ async fn a_chain_of_three_goes_on() {
     let Some(mut cluster) = workload::cluster(name, 3).await else {
         return;
     };
-    for round in rounds(5) {
+    for round in rounds(4) {
         let chain = async |cluster: &mut Cluster, load: &Load| {
             pause(BEFORE).await;
             let leader = cluster.leader().await;
