@@ -21,6 +21,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// The name of everything made here begins so.
 const PREFIX: &str = "ctm";
 /// Networks that this machine holds at once.
@@ -231,7 +233,7 @@ pub fn isolated(node: u8, others: impl IntoIterator<Item = u8>) -> Vec<Loss> {
     others.flat_map(|other| cut(node, other)).collect()
 }
 
-/// Removes what test processes left that were killed.
+/// Removes what test processes left that were killed: first the nodes that still run in their networks.
 fn remove_left_over() {
     let Ok(kept) = std::fs::read_dir("/run/netns") else {
         return;
@@ -240,10 +242,17 @@ fn remove_left_over() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('-'));
         let owner = owner.and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if owner.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
-            // Another test may be faster.
-            let _ = run("ip", &["netns", "delete", &name]);
+        if owner.is_none_or(|process| Path::new(&format!("/proc/{process}")).exists()) {
+            continue;
         }
+        let inside = command("ip").args(["netns", "pids", &name]).output();
+        let inside = inside.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        for process in inside.unwrap_or_default().split_whitespace() {
+            let process = process.parse().ok().and_then(Pid::from_raw);
+            // Another test may be faster, here and below.
+            let _ = process.map(|process| kill_process(process, Signal::KILL));
+        }
+        let _ = run("ip", &["netns", "delete", &name]);
     }
 }
 
