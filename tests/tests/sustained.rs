@@ -72,6 +72,10 @@ async fn snapshots_and_purges_under_full_load_are_survived_by_all() {
     let end = Instant::now() + lasts;
     let mut callers = tokio::task::JoinSet::new();
     for (name, node) in &nodes {
+        until("the namespace is known", async || {
+            Namespace::open(node, "load").await.list().await.is_ok()
+        })
+        .await;
         for caller in 0..CALLERS {
             let namespace = Namespace::open(node, "load").await;
             let caller = format!("{name} {caller}");
