@@ -8,6 +8,7 @@
 //!  http::Client         one HTTP/1.1 connection        federation::Member   the contribution calls of one member
 //!  grpc                 the gRPC clients of a node      admin::Admin   continuum-admin, run as people and scripts run it
 //!  trace::Trace         what strace saw: requests, syncs, answers, in their order
+//!  loopback             three nodes that are one cluster
 //!  network              where the default ports are free
 //!  words                the WordNet concepts and a plain scan over them
 //!  disk::SmallDisk      a file system of its own, and another program that fills it
@@ -36,6 +37,7 @@ pub mod grpc;
 pub mod history;
 pub mod http;
 pub mod linearizable;
+pub mod loopback;
 pub mod network;
 pub mod node;
 pub mod subnet;

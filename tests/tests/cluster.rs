@@ -15,12 +15,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use continuum_tests::{Admin, Client, Launch, Member, Node, federation, words::made};
+use continuum_tests::{
+    Admin, Client, Launch, Member, Node, federation,
+    loopback::{WITHIN, joining, launch, status, token, until, votes},
+    words::made,
+};
 use hyper::Method;
 use serde_json::{Value, json};
 
-/// Whatever members do by themselves, and starts and ends of processes, are done by then.
-const WITHIN: Duration = Duration::from_secs(30);
 /// An answer of a node that cannot reach its leader comes by then.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const WRITERS: usize = 4;
@@ -30,48 +32,6 @@ const GIVEN: u64 = 4;
 const AGAIN_EVERY: u64 = 5;
 /// Contributions of one member, within what an hour allows.
 const CONTRIBUTIONS: u64 = 50;
-
-fn launch(name: &str) -> Launch {
-    Launch::new().argument("--node-id").argument(name)
-}
-
-fn joining(launch: Launch, token: &str) -> Launch {
-    launch.argument("--join").argument(token)
-}
-
-fn token(node: &Node, words: &[&str]) -> String {
-    let ran = Admin::of(node).ok(&[&["cluster", "token"], words].concat());
-    assert!(ran.err.contains("secret") && ran.err.contains("--join"), "{}", ran.err);
-    let token = ran.out.trim_end();
-    assert!(
-        token.starts_with("ctm1.") && !token.contains(char::is_whitespace),
-        "the token alone: {token}"
-    );
-    token.to_owned()
-}
-
-/// What `cluster status` says, with quorum or without.
-fn status(node: &Node) -> Value {
-    Admin::of(node).run(&["-o", "json", "cluster", "status"]).json()
-}
-
-/// Looks again and again until `is_so`.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + WITHIN;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn votes(node: &Node, count: usize) {
-    until(&format!("{count} vote"), async || {
-        let status = status(node);
-        let members = status["members"].as_array().unwrap();
-        status["trouble"] == "" && members.iter().filter(|member| member["votes"] == true).count() == count
-    })
-    .await;
-}
 
 async fn three() -> BTreeMap<String, Node> {
     let one = launch("one").start().await;

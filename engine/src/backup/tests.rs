@@ -345,6 +345,23 @@ fn a_target_with_something_in_it_is_refused_and_left_alone() {
     assert!(told.contains("is not empty"), "{told}");
 }
 
+/// What a member of a cluster has in its registry.
+fn of_a_cluster() -> [(Vec<u8>, Vec<u8>); 2] {
+    let roster = Roster {
+        members: vec![Member {
+            name: "a".to_owned(),
+            voter: 1,
+            address: "a:1".to_owned(),
+            role: Role::Voter,
+            since: Timestamp(1),
+        }],
+    };
+    [
+        (registry::roster(), codec::encode(&roster)),
+        (registry::invitations(), codec::encode(&Invitations::default())),
+    ]
+}
+
 #[test]
 fn it_lives_on_as_another_and_forgets_its_votes() {
     let backed = Backed::up();
@@ -360,19 +377,7 @@ fn it_lives_on_as_another_and_forgets_its_votes() {
             value: Some(vec![1]),
         })
         .collect();
-    let roster = Roster {
-        members: vec![Member {
-            name: "a".to_owned(),
-            voter: 1,
-            address: "a:1".to_owned(),
-            role: Role::Voter,
-            since: Timestamp(1),
-        }],
-    };
-    let of_the_cluster = [
-        (registry::roster(), codec::encode(&roster)),
-        (registry::invitations(), codec::encode(&Invitations::default())),
-    ];
+    let of_the_cluster = of_a_cluster();
     let put = |(key, value): &(Vec<u8>, Vec<u8>)| crate::store::Write {
         family: Family::Registry,
         key: key.clone(),

@@ -303,6 +303,8 @@ fn half_a_ledger_is_not_exported_and_what_to_do_without_the_file_is_told() {
 fn half_a_ledger_is_not_verified_as_a_whole_one() {
     let engine = Node::new("a").open();
     contribute(&engine, 1, 0..10);
+    // Syncs what was contributed.
+    write(&engine, put("mesh", "1"));
     let verified = || engine.verify(&mut |_, _| true);
     assert_eq!(verified().unwrap().damage, []);
     installing(&engine);

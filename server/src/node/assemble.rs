@@ -72,11 +72,7 @@ impl Node {
             health,
             metrics,
         };
-        // Before anybody is answered, where this node decides alone; else as soon as something can be decided.
-        let enforced = rows.sequencer.quorum().borrow().is_none();
-        if enforced {
-            rows.contribution.enforce_limits().await.map_err(StartError::Limits)?;
-        }
+        let enforced = rows.enforce_limits().await?;
 
         let (background_stopper, background_stop) = tasks::stop();
         let search = rows.follow_pool(background_stop.clone())?;
@@ -213,6 +209,16 @@ impl Rows {
             let stopped = async move { stop.given().await };
             listener::serve(socket, services, settings, http::unreadable, connections, stopped).await;
         })
+    }
+
+    /// Puts the configured limits into force before anybody is answered, where this node decides alone; whether it did. Among others
+    /// that is done as soon as something can be decided.
+    async fn enforce_limits(&self) -> Result<bool, StartError> {
+        let decides = self.sequencer.quorum().borrow().is_none();
+        if decides {
+            self.contribution.enforce_limits().await.map_err(StartError::Limits)?;
+        }
+        Ok(decides)
     }
 
     /// What works behind the faces, until `stop`.

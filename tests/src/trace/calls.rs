@@ -56,11 +56,10 @@ pub(super) fn parse(text: &str) -> Vec<Call> {
     let mut calls = Vec::new();
     let mut unfinished: BTreeMap<u32, (usize, String)> = BTreeMap::new();
     for (at, line) in text.lines().enumerate() {
-        let Some((thread, rest)) = line.split_once(' ') else {
+        let Some((thread, _, rest)) = timed(line).or_else(|| untimed(line)) else {
             continue;
         };
         let Ok(thread) = thread.parse() else { continue };
-        let rest = rest.trim();
         if let Some(beginning) = rest.strip_suffix("<unfinished ...>") {
             unfinished.insert(thread, (at, beginning.to_owned()));
         } else if let Some((_, end)) = rest.strip_prefix("<... ").and_then(|rest| rest.split_once(" resumed>")) {
@@ -76,6 +75,19 @@ pub(super) fn parse(text: &str) -> Vec<Call> {
     }
     calls.sort_by_key(Call::effective);
     calls
+}
+
+/// Thread, time and call of a line: `705 1732417445.302911 fdatasync(…`.
+pub(super) fn timed(line: &str) -> Option<(&str, &str, &str)> {
+    let (thread, _, rest) = untimed(line)?;
+    let (time, rest) = rest.split_once(' ')?;
+    let is_time = time.contains('.') && time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    is_time.then(|| (thread, time, rest.trim()))
+}
+
+fn untimed(line: &str) -> Option<(&str, &str, &str)> {
+    let (thread, rest) = line.split_once(' ')?;
+    Some((thread, "", rest.trim()))
 }
 
 /// One call in one piece; `None` for what is no call (`+++ exited with 0 +++`).

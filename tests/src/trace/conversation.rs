@@ -5,13 +5,17 @@
 //!             write "HTTP/1.1 200 …"          answered
 //!  HTTP/2     read  a frame that ends stream n  asked on n          frame: length u24 │ kind u8 │ flags u8 │ stream u32 │ payload
 //!             write the first DATA on n         granted             (a gRPC refusal is HEADERS alone)
+//!             DATA on n, put together           messages            flag u8 │ length u32 │ message
 //! ```
 
-use super::{Asked, Event, calls::Call};
+use std::collections::BTreeMap;
+
+use super::{Asked, Bytes, Event, calls::Call};
 
 /// What an HTTP/2 conversation begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEAD_BYTES: usize = 9;
+const MESSAGE_HEAD_BYTES: usize = 5;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
@@ -20,9 +24,13 @@ const END_STREAM: u8 = 1;
 pub(super) struct Conversation {
     number: usize,
     speaks_h2: bool,
+    /// Whether it is the node that asks.
+    asks: bool,
     /// Bytes that are no whole HTTP/2 frame yet.
     read: Vec<u8>,
     written: Vec<u8>,
+    /// Of each stream, and by whom: bytes that are no whole message yet.
+    messages: BTreeMap<(u32, bool), Vec<u8>>,
     /// Where in the events stands the HTTP/1.1 request that is not answered yet.
     unanswered: Option<usize>,
 }
@@ -31,6 +39,7 @@ struct Frame {
     kind: u8,
     ends_stream: bool,
     stream: u32,
+    payload: Vec<u8>,
 }
 
 impl Conversation {
@@ -38,8 +47,10 @@ impl Conversation {
         Conversation {
             number,
             speaks_h2: false,
+            asks: false,
             read: Vec::new(),
             written: Vec::new(),
+            messages: BTreeMap::new(),
             unanswered: None,
         }
     }
@@ -51,6 +62,10 @@ impl Conversation {
         }
         let at = call.effective();
         // The node looks at the first 24 bytes of a connection by themselves, to tell HTTP/2.
+        self.asks |= !call.is_read() && call.bytes.starts_with(PREFACE);
+        if self.asks {
+            return self.ask(call, events);
+        }
         self.speaks_h2 |= call.is_read() && call.bytes.starts_with(PREFACE);
         match (self.speaks_h2, call.is_read()) {
             (false, true) => self.heard(&call.bytes, at, events),
@@ -59,6 +74,7 @@ impl Conversation {
                 self.read
                     .extend_from_slice(call.bytes.strip_prefix(PREFACE).unwrap_or(&call.bytes));
                 for frame in frames(&mut self.read) {
+                    self.said_in(&frame, (true, false), at, events);
                     if frame.ends_stream && matches!(frame.kind, DATA | HEADERS) {
                         let (on, asked) = ((self.number, frame.stream), Asked::Rpc);
                         events.push((at, Event::Request { on, asked }));
@@ -68,6 +84,7 @@ impl Conversation {
             (true, false) => {
                 self.written.extend_from_slice(&call.bytes);
                 for frame in frames(&mut self.written) {
+                    self.said_in(&frame, (false, true), at, events);
                     let granted = frame.kind == DATA;
                     if granted || (frame.kind == HEADERS && frame.ends_stream) {
                         let to = (self.number, frame.stream);
@@ -75,6 +92,48 @@ impl Conversation {
                     }
                 }
             }
+        }
+    }
+
+    /// What the node asks another.
+    fn ask(&mut self, call: &Call, events: &mut Vec<(usize, Event)>) {
+        if call.is_read() {
+            return;
+        }
+        self.written
+            .extend_from_slice(call.bytes.strip_prefix(PREFACE).unwrap_or(&call.bytes));
+        for frame in frames(&mut self.written) {
+            self.said_in(&frame, (true, true), call.effective(), events);
+        }
+    }
+
+    /// The messages that end in this frame.
+    fn said_in(
+        &mut self,
+        frame: &Frame,
+        (by_caller, written): (bool, bool),
+        at: usize,
+        events: &mut Vec<(usize, Event)>,
+    ) {
+        if frame.kind != DATA {
+            return;
+        }
+        let on = (self.number, frame.stream);
+        let bytes = self.messages.entry((frame.stream, by_caller)).or_default();
+        bytes.extend_from_slice(&frame.payload);
+        while let Some((&[_, l0, l1, l2, l3], rest)) = bytes.split_first_chunk::<MESSAGE_HEAD_BYTES>() {
+            let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+            let Some((message, rest)) = rest.split_at_checked(length) else {
+                break;
+            };
+            let message = Event::Message {
+                on,
+                by_caller,
+                written,
+                bytes: Bytes(message.to_vec()),
+            };
+            *bytes = rest.to_vec();
+            events.push((at, message));
         }
     }
 
@@ -121,11 +180,13 @@ fn frames(bytes: &mut Vec<u8>) -> Vec<Frame> {
             "a frame of kind {kind}: this is not HTTP/2, or bytes are missing"
         );
         let length = FRAME_HEAD_BYTES + u32::from_be_bytes([0, l0, l1, l2]) as usize;
-        let Some((_, after)) = rest.split_at_checked(length) else {
+        let Some((frame, after)) = rest.split_at_checked(length) else {
             break;
         };
+        let payload = frame[FRAME_HEAD_BYTES..].to_vec();
         rest = after;
         frames.push(Frame {
+            payload,
             kind,
             ends_stream: flags & END_STREAM != 0,
             stream: u32::from_be_bytes([s0, s1, s2, s3]),

@@ -8,6 +8,7 @@
 //!
 //!  calls         strace's lines ──► whole calls, with the bytes they moved
 //!  conversation  bytes of a connection ──► what was asked and answered on it: HTTP/1.1, or HTTP/2 frames (gRPC)
+//!  members       messages of other members ──► votes and entries, and whether they were synced before they were promised
 //! ```
 //!
 //! The file's order is the order in which the tracer saw the calls stop. A read counts when it ended (then the node had the
@@ -16,6 +17,7 @@
 
 mod calls;
 mod conversation;
+mod members;
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +26,7 @@ use std::{
 };
 
 use conversation::Conversation;
+pub use members::Promises;
 
 /// What was asked for; each of these changes what the node keeps, so each is granted after a sync only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +90,27 @@ pub enum Event {
         /// Status 200, or the message of a gRPC answer.
         granted: bool,
     },
+    /// The last byte of a gRPC message was read, or the first of its last piece was on its way.
+    Message {
+        /// Where.
+        on: Exchange,
+        /// Whether it was asked and not answered.
+        by_caller: bool,
+        /// Whether the node wrote it; of what is answered to itself nothing is told.
+        written: bool,
+        /// What it says.
+        bytes: Bytes,
+    },
+}
+
+/// Bytes that are counted when they are shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bytes(pub Vec<u8>);
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} bytes", self.0.len())
+    }
 }
 
 /// The events of one traced process.
@@ -123,7 +147,45 @@ pub fn strace(output: &Path, inject: Option<&str>) -> Vec<OsString> {
     words
 }
 
+/// The same, each line with its time: the traces of several processes can be put together. Which files are made is left out.
+#[must_use]
+pub fn strace_with_times(output: &Path) -> Vec<OsString> {
+    let mut words = strace(output, None);
+    words.insert(1, "-ttt".into());
+    for word in &mut words {
+        if word.to_str().is_some_and(|word| word.starts_with("trace=")) {
+            *word = "trace=fdatasync,fsync,recvfrom,recvmsg,readv,sendto,sendmsg,writev".into();
+        }
+    }
+    words
+}
+
 impl Trace {
+    /// The traces of several nodes as one, seen by each of them: the events are the same in all, but for what is synced. Each
+    /// is a trace with times, and the data of its node. The tracer holds a thread until it has written its line, so what made
+    /// something else happen stands before it.
+    ///
+    /// # Panics
+    /// As [`Trace::read`].
+    #[must_use]
+    pub fn together(nodes: &[(&Path, &Path)]) -> Vec<Trace> {
+        let mut lines: Vec<(String, String)> = Vec::new();
+        for (path, _) in nodes {
+            let bytes = std::fs::read(path).expect("the trace that strace wrote");
+            for line in String::from_utf8_lossy(&bytes).lines() {
+                if let Some((_, time, _)) = calls::timed(line) {
+                    lines.push((time.to_owned(), line.to_owned()));
+                }
+            }
+        }
+        // Of one length, so their order is that of their digits; lines of one moment stay as they were.
+        lines.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let lines: Vec<String> = lines.into_iter().map(|(_, line)| line).collect();
+        let text = lines.join("\n");
+        let of = |data: &Path| Trace::parse(&text, &log_of(data));
+        nodes.iter().map(|(_, data)| of(data)).collect()
+    }
+
     /// Reads the trace of a node that keeps its data in `data`.
     ///
     /// # Panics
@@ -131,8 +193,7 @@ impl Trace {
     #[must_use]
     pub fn read(path: &Path, data: &Path) -> Trace {
         let bytes = std::fs::read(path).expect("the trace that strace wrote");
-        let log: PathBuf = data.join("log").canonicalize().expect("the log of a node that ran");
-        Trace::parse(&String::from_utf8_lossy(&bytes), &log)
+        Trace::parse(&String::from_utf8_lossy(&bytes), &log_of(data))
     }
 
     /// Parses a trace; calls of no interest are passed over. Files inside `log` are the log.
@@ -181,16 +242,21 @@ impl Trace {
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         let mut coverage = Coverage::default();
-        for at in 0..self.events.len() {
-            let Some((read, asked)) = self.granted(at) else {
-                continue;
-            };
+        for (at, asked, is_covered) in self.grants() {
             *coverage.granted.entry(asked).or_default() += 1;
-            if !completes_a_sync(&self.events[read..at], Synced::Log) {
+            if !is_covered {
                 coverage.uncovered.push(at);
             }
         }
         coverage
+    }
+
+    /// Every answer that grants something: where it stands, what was asked for, and whether a sync of the log lies well between.
+    pub fn grants(&self) -> impl Iterator<Item = (usize, Asked, bool)> {
+        (0..self.events.len()).filter_map(|at| {
+            let (read, asked) = self.granted(at)?;
+            Some((at, asked, completes_a_sync(&self.events[read..at], Synced::Log)))
+        })
     }
 
     /// Where the request was read that the event at `at` grants, and what it asked for; `None` when it is anything else.
@@ -241,7 +307,7 @@ impl Trace {
             match event {
                 Event::SyncBegins { thread, .. } => *counted.entry(*thread).or_default() += 1,
                 Event::Request { .. } => break,
-                Event::SyncEnds { .. } | Event::Created | Event::Answer { .. } => {}
+                Event::SyncEnds { .. } | Event::Created | Event::Answer { .. } | Event::Message { .. } => {}
             }
         }
         counted.into_values().max().unwrap_or(0)
@@ -273,6 +339,10 @@ impl Trace {
             events: self.events.iter().filter(|event| !is_sync(event)).cloned().collect(),
         }
     }
+}
+
+fn log_of(data: &Path) -> PathBuf {
+    data.join("log").canonicalize().expect("the log of a node that ran")
 }
 
 /// Whether some sync of this kind begins and ends well within `events`.

@@ -1,3 +1,5 @@
+use proto::v1 as wire;
+
 use super::*;
 
 const LOG: &str = "/data/log";
@@ -200,4 +202,146 @@ fn answers_after_a_failed_sync_are_counted() {
     // Synced in time, answered late.
     let late = COVERED.replace("712 sendto", &format!("{failure}712 sendto"));
     assert_eq!(parse(&late).granted_after_failed_sync(), Some(0));
+}
+
+/// A gRPC message in a frame of stream 1.
+fn message(message: &impl prost::Message) -> Vec<u8> {
+    let message = message.encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    frame(0, 0, 1, &[&[0][..], &length, &message].concat())
+}
+
+fn read_line(bytes: &[u8]) -> String {
+    let (length, bytes) = (bytes.len(), escaped(bytes));
+    format!("712 recvfrom(19<socket:[7]>, \"{bytes}\", 8192, 0, NULL, NULL) = {length}\n")
+}
+
+fn write_line(bytes: &[u8]) -> String {
+    let (length, bytes) = (bytes.len(), escaped(bytes));
+    format!("712 sendto(19<socket:[7]>, \"{bytes}\", 8192, 0, NULL, NULL) = {length}\n")
+}
+
+const SYNC: &str = "705 fdatasync(11</data/log/1.log>) = 0\n";
+
+/// A conversation of two members, and what it promises: votes, appends, and how many of them no sync covers.
+fn promises(lines: &[&str]) -> (u64, u64, usize) {
+    let preface = read_line(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    let found = parse(&(preface + &lines.concat())).promises();
+    (found.votes, found.appends, found.uncovered.len())
+}
+
+#[test]
+fn a_vote_is_synced_before_it_is_given() {
+    let ballot = |committed| {
+        Some(wire::Ballot {
+            term: 7,
+            node: 9,
+            committed,
+        })
+    };
+    let request = |pre| wire::VoteRequest {
+        ballot: ballot(false),
+        pre,
+        ..wire::VoteRequest::default()
+    };
+    let answer = |granted| wire::VoteResponse {
+        ballot: ballot(false),
+        granted,
+        last: None,
+    };
+    let asked = read_line(&message(&request(false)));
+    let (given, refused) = (
+        write_line(&message(&answer(true))),
+        write_line(&message(&answer(false))),
+    );
+    assert_eq!(promises(&[&asked, SYNC, &given]), (1, 0, 0));
+    assert_eq!(promises(&[SYNC, &asked, &given]), (1, 0, 1));
+    assert_eq!(promises(&[&asked, &given, SYNC]), (1, 0, 1));
+    assert_eq!(promises(&[&asked, &refused]), (0, 0, 0));
+    let asked = read_line(&message(&request(true)));
+    assert_eq!(promises(&[&asked, &given]), (0, 0, 0), "a pre-vote promises nothing");
+}
+
+#[test]
+fn entries_are_synced_before_they_are_said_to_be_stored() {
+    let request = |indexes: std::ops::Range<u64>| {
+        let entry = |index| wire::LogEntry {
+            index,
+            record: vec![7; 20].into(),
+        };
+        let request = wire::AppendRequest {
+            ballot: Some(wire::Ballot {
+                term: 7,
+                node: 9,
+                committed: true,
+            }),
+            entries: indexes.map(entry).collect(),
+            ..wire::AppendRequest::default()
+        };
+        read_line(&message(&request))
+    };
+    let stored = |index| {
+        let last = Some(wire::LogId {
+            term: 7,
+            leader: 9,
+            index,
+        });
+        let outcome = Some(wire::append_response::Outcome::Stored(wire::Stored { last }));
+        write_line(&message(&wire::AppendResponse { outcome }))
+    };
+    let (one, two, heartbeat) = (request(1..4), request(4..5), request(4..4));
+    assert_eq!(promises(&[&one, SYNC, &stored(3)]), (0, 1, 0));
+    assert_eq!(promises(&[&one, &stored(3), SYNC]), (0, 1, 1));
+    // Each up to what it says; two may share a sync.
+    assert_eq!(promises(&[&one, SYNC, &two, &stored(3), &stored(4)]), (0, 2, 1));
+    assert_eq!(promises(&[&one, &two, SYNC, &stored(3), &stored(4)]), (0, 2, 0));
+    // What was answered before needs no other sync.
+    assert_eq!(promises(&[&one, SYNC, &stored(3), &heartbeat, &stored(3)]), (0, 1, 0));
+    assert_eq!(promises(&[&one, SYNC, &stored(3), &one, &stored(3)]), (0, 1, 0));
+    // An answer in two pieces is on its way with its last.
+    let answer = message(&wire::AppendResponse {
+        outcome: Some(wire::append_response::Outcome::Stored(wire::Stored {
+            last: Some(wire::LogId {
+                term: 7,
+                leader: 9,
+                index: 3,
+            }),
+        })),
+    });
+    let (first, rest) = answer.split_at(12);
+    assert_eq!(
+        promises(&[&one, &write_line(first), SYNC, &write_line(rest)]),
+        (0, 1, 0)
+    );
+}
+
+#[test]
+fn traces_of_several_nodes_are_one_by_their_times() {
+    let place = tempfile::tempdir().unwrap();
+    let node = |name: &str, lines: &str| {
+        let (trace, data) = (place.path().join(format!("{name}.trace")), place.path().join(name));
+        std::fs::create_dir_all(data.join("log")).unwrap();
+        std::fs::write(&trace, lines.replace("LOG", data.join("log").to_str().unwrap())).unwrap();
+        (trace, data)
+    };
+    let asked = "POST /federation/contrib";
+    let one = node(
+        "one",
+        &format!(
+            "12 100.000001 recvfrom(9<socket:[7]>, \"{asked}\", 24, 0, NULL, NULL) = 24\n\
+             13 100.000002 fdatasync(11<LOG/1.log> <unfinished ...>\n\
+             12 100.000005 sendto(9<socket:[7]>, \"HTTP/1.1 200 OK\", 15, 0, NULL, 0) = 15\n\
+             13 100.000006 <... fdatasync resumed>) = 0\n"
+        ),
+    );
+    let two = node("two", "22 100.000003 fdatasync(11<LOG/1.log>) = 0\n");
+    let three = node("three", "32 100.000007 fdatasync(11<LOG/1.log>) = 0\n");
+    let nodes = [&one, &two, &three].map(|(trace, data)| (trace.as_path(), data.as_path()));
+    let traces = Trace::together(&nodes);
+    let grants: Vec<Vec<_>> = traces.iter().map(|trace| trace.grants().collect()).collect();
+    let at = grants[0][0].0;
+    assert_eq!(
+        grants,
+        [false, true, false].map(|is_covered| vec![(at, Asked::Contribute, is_covered)])
+    );
 }
