@@ -195,18 +195,21 @@ fn beside(name: String, unit: &'static str, better: Better, theirs: &[f64], ours
     }
 }
 
+/// A number of each trial: what its name ends with, its unit, which way is better, and where it is.
+type Kind = (&'static str, &'static str, Better, fn(&Trial) -> f64);
+
 /// The figures of one call by one number of clients.
 fn compared(call: Call, clients: usize, theirs: &[Trial], ours: &[Trial]) -> Vec<Figure> {
     let name = match call {
         Call::Put => "puts of 256 B",
         Call::Get => "gets",
     };
-    let kinds: [(&str, &str, Better, fn(&Trial) -> f64); 3] = [
+    let kinds: [Kind; 3] = [
         ("", "/s", Better::Higher, |trial| trial.rate),
         (", p50", "ms", Better::Lower, |trial| trial.p50),
         (", p99", "ms", Better::Lower, |trial| trial.p99),
     ];
-    let figure = |(kind, unit, better, of): (&str, &'static str, Better, fn(&Trial) -> f64)| {
+    let figure = |(kind, unit, better, of): Kind| {
         let all = |trials: &[Trial]| trials.iter().map(of).collect::<Vec<f64>>();
         let name = format!("{name}, {clients} clients{kind}");
         let figure = beside(name, unit, better, &all(theirs), &all(ours));
