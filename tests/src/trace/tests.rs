@@ -267,7 +267,7 @@ fn entries_are_synced_before_they_are_said_to_be_stored() {
     let request = |indexes: std::ops::Range<u64>| {
         let entry = |index| wire::LogEntry {
             index,
-            record: vec![7; 20].into(),
+            record: vec![7; 20],
         };
         let request = wire::AppendRequest {
             ballot: Some(wire::Ballot {
