@@ -22,6 +22,7 @@ use continuum_tests::{
 };
 use hyper::Method;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 /// An answer of a node that cannot reach its leader comes by then.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -30,6 +31,9 @@ const WRITERS: usize = 4;
 const GIVEN: u64 = 4;
 /// Every so many contributions are sent twice.
 const AGAIN_EVERY: u64 = 5;
+/// A member that is dead is called again and again, but not as fast as the processor can.
+const LOOKED_AT_FOR: Duration = Duration::from_secs(2);
+const CONNECTIONS_MAX: usize = 60;
 /// Contributions of one member, within what an hour allows.
 const CONTRIBUTIONS: u64 = 50;
 
@@ -121,6 +125,20 @@ async fn ledger(node: &Node, contributions: u64) -> (u64, u64) {
     (total, credited)
 }
 
+/// How often anybody connects to an address where nobody answers.
+async fn connections_to_the_dead(address: SocketAddr) -> usize {
+    let grave = TcpListener::bind(address).await.unwrap();
+    let mut count = 0;
+    let counted = async {
+        loop {
+            drop(grave.accept().await);
+            count += 1;
+        }
+    };
+    let _over = tokio::time::timeout(LOOKED_AT_FOR, counted).await;
+    count
+}
+
 /// Every byte of the three ledgers.
 fn all_hold_the_same(any: &Node) {
     let compared = Admin::of(any).ok(&["-o", "json", "verify", "--cluster"]).json();
@@ -177,6 +195,8 @@ async fn the_leader_is_killed_and_nothing_acknowledged_is_lost() {
         assert_eq!(found, (wanted, wanted), "each concept is there once and credited once");
         assert_ne!(status(node)["leader"], leader.as_str());
     }
+    let connections = connections_to_the_dead(killed.grpc()).await;
+    assert!((1..=CONNECTIONS_MAX).contains(&connections), "{connections}");
     // The token it came with has done its work and is no harm.
     killed.restart().await;
     votes(&killed, 3).await;

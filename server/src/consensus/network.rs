@@ -246,13 +246,17 @@ impl RaftNetworkV2<Types> for Link {
 
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         _option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            // openraft's pause after a failure lies before the first request. Without asking for that, who cannot be reached would
+            // be called again at once, for ever.
+            let first = input.next().await;
+            let input = tokio_stream::iter(first).chain(input);
             let mut client = self.client()?;
             let requests = self.request(input.map(|request| messages::append(&request)));
             let answers = client.append(requests).await.map_err(|status| self.failed(&status))?;
