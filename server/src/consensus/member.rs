@@ -25,6 +25,7 @@ use openraft::{
 use tokio::sync::watch;
 
 use super::{
+    acknowledged::Acknowledged,
     entries::Entries,
     log::Log,
     machine::Machine,
@@ -224,6 +225,7 @@ impl Member {
             id,
             directory: settings.incoming.clone(),
             troubles: Arc::default(),
+            acknowledged: Acknowledged::new(),
             links: Arc::default(),
         };
         let raft = Raft::new(id, config, network.clone(), log, machine)
