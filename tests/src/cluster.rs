@@ -212,7 +212,8 @@ impl Cluster {
         self.clients[&(node, true)].clone()
     }
 
-    /// The same, but it makes each call once: what it is told is what the node said.
+    /// The same, but it makes each call once, and its writes have no names: what it is told is what the node said, which sends nothing
+    /// again either, and whatever happens twice is seen.
     ///
     /// # Panics
     /// When there can be no node of that number.
@@ -227,6 +228,7 @@ impl Cluster {
                 call_timeout: CALL_WITHIN,
                 connect_timeout: CALL_WITHIN / 3,
                 attempts_max: if again { 4 } else { 1 },
+                named_writes: again,
                 unreachable_rounds_max: 2,
                 ..self.settings(node)
             };

@@ -9,7 +9,8 @@
 //!  linearizable::check
 //! ```
 //!
-//! The keys lie in two namespaces that replicate by consensus, and are new in each history.
+//! The keys lie in two namespaces that replicate by consensus, and are new in each history. One of them is a [`pair`], for what is
+//! done to several keys at once.
 
 use std::{
     collections::HashMap,
@@ -33,6 +34,8 @@ use crate::{
     linearizable, skipped,
 };
 
+mod pair;
+
 const NAMESPACES: [&str; 2] = ["left", "right"];
 /// A node that refuses is left alone for so long.
 const REFUSED_PAUSE: Duration = Duration::from_millis(30);
@@ -48,7 +51,7 @@ const OTHERS: usize = 100;
 pub struct Workload {
     /// Clients, each of which makes one call at a time.
     pub clients: usize,
-    /// Keys in all namespaces.
+    /// Keys in all namespaces, beside the pair.
     pub keys: usize,
     /// Calls that are carried out, at least.
     pub operations_min: usize,
@@ -74,9 +77,11 @@ impl Default for Workload {
 #[derive(Clone)]
 struct Key {
     name: String,
-    /// By node; and for clients that do not try a call again.
+    /// By node; the second is for clients that do not try a call again, and whose writes have no names.
     at: HashMap<u8, [Namespace; 2]>,
     key: String,
+    /// The other key of a pair.
+    twin: Option<String>,
 }
 
 /// Clients at work.
@@ -170,17 +175,19 @@ impl Workload {
             let clients = [cluster.client(node), cluster.client_without_retries(node)];
             clients.map(|client| client.namespace(namespace))
         };
-        let keys = (0..self.keys).map(|number| {
+        let key = |number: usize, twin| {
             let (namespace, key) = (NAMESPACES[number % NAMESPACES.len()], format!("{label} {number}"));
             Key {
                 name: format!("{namespace}/{key}"),
                 at: all.clone().map(|node| (node, at(node, namespace))).collect(),
                 key,
+                twin,
             }
-        });
+        };
+        let pair = key(self.keys, Some(format!("{label} twin")));
         let mut load = Load {
             recorder: Arc::default(),
-            keys: keys.collect(),
+            keys: (0..self.keys).map(|number| key(number, None)).chain([pair]).collect(),
             stop: Arc::default(),
             running: JoinSet::new(),
         };
@@ -368,7 +375,12 @@ async fn recorded(
         recorder,
         operation: Some(operation),
     };
-    let (outcome, concept) = match perform(&key.at[&node][client % 2], &key.key, action, context).await {
+    let namespace = &key.at[&node][client % 2];
+    let performed = match &key.twin {
+        Some(twin) => pair::perform(namespace, [&key.key, twin], action).await,
+        None => perform(namespace, &key.key, action, context).await,
+    };
+    let (outcome, concept) = match performed {
         Ok((answer, concept)) => (Outcome::Done(answer), concept),
         Err(error) if error.changed() == Some(Changed::Perhaps) => (Outcome::Unknown(error.to_string()), None),
         Err(error) => (Outcome::Failed(error.to_string()), None),

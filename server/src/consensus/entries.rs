@@ -7,7 +7,8 @@
 //! ```
 //!
 //! An entry costs the same whatever it holds: every member writes, syncs, acknowledges and applies it. So the busier the cluster,
-//! the more goes into one.
+//! the more goes into one. What nobody waits for any more when its entry is made goes into none: its caller was told that nobody
+//! knows, and behind a disk that stands still such commands would pile up and come true long after.
 
 use std::sync::Arc;
 
@@ -61,14 +62,15 @@ impl Entries {
     /// Starts the task that makes them, until the last clone has gone.
     pub(super) fn start(raft: Raft<Types, Machine>, engine: &Engine) -> Entries {
         let (sender, queue) = mpsc::unbounded_channel();
-        drop(tasks::spawn(run(
-            raft,
-            Gatherer::new(queue, Limits::of_an_entry(engine)),
-        )));
+        let gatherer = Gatherer::new(queue, Limits::of_an_entry(engine));
+        drop(tasks::spawn(run(gatherer, move |together, permit| {
+            drop(tasks::spawn(write(raft.clone(), together, permit)));
+        })));
         Entries(sender)
     }
 
-    /// Has `proposals` decided by this node's raft, in order. Whoever stops waiting changes nothing.
+    /// Has `proposals` decided by this node's raft, in order. Whoever stops waiting takes them back, unless they are in an entry
+    /// already.
     ///
     /// # Errors
     /// [`Undecided`].
@@ -86,16 +88,18 @@ impl Entries {
     }
 }
 
-async fn run(raft: Raft<Types, Machine>, mut gatherer: Gatherer<Asked>) {
+/// Makes entries of what is asked; `write` takes each, and with it the permit until it is decided.
+async fn run(mut gatherer: Gatherer<Asked>, write: impl Fn(Vec<Asked>, OwnedSemaphorePermit)) {
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
     loop {
         // Whatever comes while there is no permit goes into the next entry.
         let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
             return;
         };
-        let (together, next) = gatherer.gather().await;
+        let (mut together, next) = gatherer.gather().await;
+        together.retain(|asked| !asked.answer.is_closed());
         if !together.is_empty() {
-            drop(tasks::spawn(write(raft.clone(), together, permit)));
+            write(together, permit);
         }
         if next == Next::Nothing {
             return;
@@ -151,7 +155,59 @@ fn undecided(error: &RaftError<Types, ClientWriteError<Types>>) -> Undecided {
 mod tests {
     use openraft::errors::{Fatal, ForwardToLeader};
 
-    use super::*;
+    use super::{super::tests::unwritten, *};
+
+    /// Of as many bytes as its number says; and who waits for it.
+    fn asked(number: usize) -> (Asked, oneshot::Receiver<Result<Decided, Undecided>>) {
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked {
+            proposals: Proposals([unwritten(number)].into()),
+            weight: number,
+            answer,
+        };
+        (asked, answered)
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_goes_into_no_entry() {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        // Three at once: one is kept for the next entry.
+        let limits = Limits {
+            commands: 3,
+            weight: usize::MAX,
+        };
+        let (entry, mut entries) = mpsc::unbounded_channel();
+        let making = run(Gatherer::new(waiting, limits), move |together, permit| {
+            let numbers: Vec<usize> = together.iter().map(Gathered::weight).collect();
+            entry.send((numbers, together, permit)).expect("the test looks");
+        });
+        let ask = |number| {
+            let (asked, caller) = asked(number);
+            assert!(queue.send(Some(asked)).is_ok());
+            caller
+        };
+        let test = async {
+            // As many as may be on their way: the disk stands still.
+            let mut under_way = Vec::new();
+            for number in 1..=IN_FLIGHT_MAX {
+                let caller = ask(number);
+                under_way.push((caller, entries.recv().await.expect("an entry")));
+            }
+            let mut callers: Vec<_> = (3..=9).map(ask).collect();
+            for given_up in [3, 5, 6, 7, 8] {
+                callers[given_up - 3].close();
+            }
+            drop(under_way);
+            let mut made = Vec::new();
+            for _ in 0..2 {
+                let (numbers, ..) = entries.recv().await.expect("an entry");
+                made.push(numbers);
+            }
+            assert_eq!(made, [vec![4], vec![9]]);
+            assert!(queue.send(None).is_ok());
+        };
+        tokio::join!(making, test);
+    }
 
     #[test]
     fn what_another_leader_may_have_kept_is_unknown() {

@@ -377,15 +377,20 @@ impl RaftLogReader<Types> for Log {
         Ok(self.0.state.lock().vote)
     }
 
+    /// What is sent to another member; nothing when `start` was purged. Openraft sends what it gets as following what that member
+    /// has, without looking; of nothing it makes a heartbeat.
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
         let end = end.min(start.saturating_add(READ_ENTRIES_MAX));
-        if self.0.state.lock().has_in_memory(start) {
-            return self.read(start, end);
-        }
-        // A member that is far behind: what it lacks may come from the disk, and the leader's heartbeats must not wait for that.
-        let log = self.clone();
-        let read = tasks::blocking(move || log.read(start, end)).await;
-        read.unwrap_or_else(|| Err(fatal("reading raft's log panicked")))
+        let read = if self.0.state.lock().has_in_memory(start) {
+            self.read(start, end)
+        } else {
+            // A member that is far behind: what it lacks may come from the disk, and the leader's heartbeats must not wait for that.
+            let log = self.clone();
+            let read = tasks::blocking(move || log.read(start, end)).await;
+            read.unwrap_or_else(|| Err(fatal("reading raft's log panicked")))
+        };
+        let begins_there = |read: &Vec<Entry>| read.first().is_some_and(|first| first.log_id.index == start);
+        Ok(Some(read?).filter(begins_there).unwrap_or_default())
     }
 
     async fn entries_stream<R>(&mut self, range: R) -> impl Stream<Item = Result<Entry, io::Error>> + Send

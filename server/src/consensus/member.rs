@@ -25,6 +25,7 @@ use openraft::{
 use tokio::sync::watch;
 
 use super::{
+    acknowledged::Acknowledged,
     entries::Entries,
     log::Log,
     machine::Machine,
@@ -98,7 +99,8 @@ impl Settings {
             // What a leader has sent it may lose in a power cut before it is synced here. Leading on in the same term it would give
             // other entries the same places, and nobody would see that they differ.
             enable_leader_restore: Some(false),
-            // A leader that nobody hears stops calling itself one.
+            // A leader without a majority heartbeats by turns only, so that the others can elect one. It goes on calling itself leader:
+            // that it may not be asked is for `Member::leader` to say, by when a majority last answered it.
             quorum_loss_probe_interval: Some(3 * self.election_timeout_ms.1),
             backoff: BACKOFF.to_owned(),
             ..Config::default()
@@ -223,6 +225,7 @@ impl Member {
             id,
             directory: settings.incoming.clone(),
             troubles: Arc::default(),
+            acknowledged: Acknowledged::new(),
             links: Arc::default(),
         };
         let raft = Raft::new(id, config, network.clone(), log, machine)

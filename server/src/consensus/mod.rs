@@ -27,6 +27,7 @@
 //!
 //! It refuses to know what a command means.
 
+mod acknowledged;
 mod entries;
 mod gather;
 mod handover;

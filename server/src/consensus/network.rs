@@ -35,6 +35,7 @@ use tonic::{
 };
 
 use super::{
+    acknowledged::Acknowledged,
     snapshot::Image,
     types::{Peer, Types, Vote},
     wire as messages,
@@ -62,6 +63,8 @@ pub(super) struct Network {
     pub(super) directory: Option<PathBuf>,
     /// What was told of each member that cannot be reached.
     pub(super) troubles: Arc<Mutex<HashMap<u64, String>>>,
+    /// What the members took of what they were sent.
+    pub(super) acknowledged: Acknowledged,
     /// The way to each member that was asked for, by its number.
     pub(super) links: Arc<Mutex<HashMap<u64, Link>>>,
 }
@@ -99,6 +102,7 @@ impl Network {
             peer: peer.clone(),
             directory: self.directory.clone(),
             troubles: Arc::clone(&self.troubles),
+            acknowledged: self.acknowledged.clone(),
         }
     }
 }
@@ -122,6 +126,7 @@ struct Way {
     peer: Peer,
     directory: Option<PathBuf>,
     troubles: Arc<Mutex<HashMap<u64, String>>>,
+    acknowledged: Acknowledged,
 }
 
 impl Link {
@@ -258,13 +263,20 @@ impl RaftNetworkV2<Types> for Link {
             let first = input.next().await;
             let input = tokio_stream::iter(first).chain(input);
             let mut client = self.client()?;
-            let requests = self.request(input.map(|request| messages::append(&request)));
+            let unanswered = self.0.acknowledged.stream(self.0.target);
+            let sent = unanswered.clone();
+            let requests = self.request(input.map(move |request| {
+                sent.sent(request.vote);
+                messages::append(&request)
+            }));
             let answers = client.append(requests).await.map_err(|status| self.failed(&status))?;
             let this = &*self;
             let results = answers.into_inner().map(move |answer| match answer {
                 Ok(answer) => {
                     this.answered();
-                    Ok(messages::append_result(answer).map_err(NetworkError::from_string)?)
+                    let answer = messages::append_result(answer).map_err(NetworkError::from_string)?;
+                    unanswered.answered(&answer);
+                    Ok(answer)
                 }
                 Err(status) => Err(this.failed(&status)),
             });

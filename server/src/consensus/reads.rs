@@ -10,7 +10,8 @@
 //!
 //! Whoever comes while a round is under way cannot use it: it may have begun before a write that the caller knows of. There is
 //! never more than one under way, however many read, and no task: the callers make the rounds themselves. One that goes away
-//! in the middle hands its round on. A lease is never trusted: clocks may lie.
+//! in the middle hands its round on. A lease is never trusted: clocks may lie. Neither is openraft's word for who has answered:
+//! see [`super::acknowledged`].
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 use proto::v1 as wire;
 use tokio::sync::oneshot;
 
-use super::{Sequencer, member::Member};
+use super::{Sequencer, acknowledged::Electorate, member::Member};
 use crate::runtime::time::within;
 
 /// Time for a majority to say who leads.
@@ -91,14 +92,36 @@ impl Member {
     }
 
     async fn ask_majority(&self) -> Result<u64, CommitError> {
-        match within(ROUND_MAX, self.raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
-            Some(Ok(linearizer)) => Ok(linearizer.read_log_id().index()),
-            Some(Err(RaftError::APIError(error))) => Err(CommitError::Unavailable(format!(
-                "a read could not be made sure of: {error}"
-            ))),
-            Some(Err(RaftError::Fatal(fatal))) => Err(CommitError::Stopped(format!("raft does not answer: {fatal}"))),
-            None => Err(CommitError::Unavailable("no majority answered in time".to_owned())),
-        }
+        let round = within(ROUND_MAX, self.round()).await;
+        round.unwrap_or_else(|| Err(CommitError::Unavailable("no majority answered in time".to_owned())))
+    }
+
+    async fn round(&self) -> Result<u64, CommitError> {
+        let died = |fatal: &dyn std::fmt::Display| CommitError::Stopped(format!("raft does not answer: {fatal}"));
+        // Before the index is told: a ballot that is won only then says nothing of what was committed in between.
+        let own = self.id;
+        let electorate = self.raft.with_raft_state(move |state| Electorate {
+            own,
+            vote: *state.vote_ref(),
+            voters: state
+                .membership_state
+                .effective()
+                .membership()
+                .get_joint_config()
+                .clone(),
+        });
+        let electorate = electorate.await.map_err(|fatal| died(&fatal))?;
+        let since = self.network.acknowledged.now();
+        let linearizer = match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => linearizer,
+            Err(RaftError::APIError(error)) => {
+                let why = format!("a read could not be made sure of: {error}");
+                return Err(CommitError::Unavailable(why));
+            }
+            Err(RaftError::Fatal(fatal)) => return Err(died(&fatal)),
+        };
+        self.network.acknowledged.majority(since, &electorate).await;
+        Ok(linearizer.read_log_id().index())
     }
 
     async fn read_index_of(&self, leader: u64) -> Result<u64, CommitError> {

@@ -103,8 +103,8 @@
 //!
 //! Reads are repeated at will. Each write gets a name of its own (`request_id`), under which a node carries it out once: a
 //! write whose connection broke is sent to the same node again under the same name, so that it happens once, though nobody
-//! knows whether the first try arrived. What has no name (creating a namespace, a snapshot) is repeated only where nothing has
-//! happened. [`Error::changed`] tells of every failure whether something may have.
+//! knows whether the first try arrived. What has no name (creating a namespace, a snapshot, with [`Settings::named_writes`] off any
+//! write) is repeated only where nothing has happened. [`Error::changed`] tells of every failure whether something may have.
 //!
 //! The crate refuses to know what a node does, and needs a tokio runtime with time and I/O.
 #![allow(

@@ -148,9 +148,10 @@ impl Namespace {
     /// # Errors
     /// When the node refuses it, or there is no answer: [`Error::changed`] tells whether it may have been carried out.
     pub async fn put(&self, key: impl Into<String>, put: Put) -> Result<Written, Error> {
-        let request = put.request(&self.name, key.into(), request_id());
+        let (repeat, request_id) = self.write_name();
+        let request = put.request(&self.name, key.into(), request_id);
         let send = |channel, request| async { concepts(channel).put(request).await };
-        let answer = self.client.connection().call(Repeat::Safe, request, send).await?;
+        let answer = self.client.connection().call(repeat, request, send).await?;
         answer.try_into()
     }
 
@@ -159,9 +160,10 @@ impl Namespace {
     /// # Errors
     /// As [`put`](Namespace::put).
     pub async fn delete(&self, key: impl Into<String>, delete: Delete) -> Result<Deleted, Error> {
-        let request = delete.request(&self.name, key.into(), request_id());
+        let (repeat, request_id) = self.write_name();
+        let request = delete.request(&self.name, key.into(), request_id);
         let send = |channel, request| async { concepts(channel).delete(request).await };
-        let answer = self.client.connection().call(Repeat::Safe, request, send).await?;
+        let answer = self.client.connection().call(repeat, request, send).await?;
         Ok(answer.into())
     }
 
@@ -170,12 +172,13 @@ impl Namespace {
     /// # Errors
     /// As [`put`](Namespace::put); the message begins with the write that is to blame.
     pub async fn batch(&self, writes: impl IntoIterator<Item = Write>) -> Result<Batched, Error> {
+        let (repeat, request_id) = self.write_name();
         let request = BatchRequest {
             writes: writes.into_iter().map(|write| write.wire(&self.name)).collect(),
-            request_id: request_id(),
+            request_id,
         };
         let send = |channel, request| async { concepts(channel).batch(request).await };
-        let answer = self.client.connection().call(Repeat::Safe, request, send).await?;
+        let answer = self.client.connection().call(repeat, request, send).await?;
         Batched::of(answer.results, answer.replayed)
     }
 
@@ -185,10 +188,20 @@ impl Namespace {
     /// # Errors
     /// As [`put`](Namespace::put).
     pub async fn transact(&self, transaction: Transaction) -> Result<Transacted, Error> {
-        let request = transaction.request(&self.name, request_id());
+        let (repeat, request_id) = self.write_name();
+        let request = transaction.request(&self.name, request_id);
         let send = |channel, request| async { concepts(channel).transact(request).await };
-        let answer = self.client.connection().call(Repeat::Safe, request, send).await?;
+        let answer = self.client.connection().call(repeat, request, send).await?;
         answer.try_into()
+    }
+
+    /// What a write is called, if it is to have a name, and what may then be done when its outcome is unknown.
+    fn write_name(&self) -> (Repeat, String) {
+        if self.client.connection().settings().named_writes {
+            (Repeat::Safe, request_id())
+        } else {
+            (Repeat::Never, String::new())
+        }
     }
 
     /// One page of the keys that begin with `prefix`, at most `page_size` (1 to 1000); an empty token begins.

@@ -43,6 +43,9 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// Tries of one call at most, the first included.
     pub attempts_max: u32,
+    /// Whether each write gets a name of its own, under which it is carried out once; chunks of bulk writes always do. A write without one
+    /// whose outcome is unknown is sent again by nobody: not by the client, and not by a node that passes it on to a leader.
+    pub named_writes: bool,
     /// A call gives up once every endpoint was found unreachable so many times in a row, though time is left.
     pub unreachable_rounds_max: u32,
     /// A stream that broke is tried to be resumed for so long.
@@ -102,6 +105,7 @@ impl Default for Settings {
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             attempts_max: 64,
+            named_writes: true,
             unreachable_rounds_max: 64,
             resume_timeout: Duration::from_secs(300),
             same_node_timeout: Duration::from_secs(30),

@@ -13,18 +13,21 @@ use std::{
     time::Duration,
 };
 
-use continuum_client::{Changed, Client, Delete, Kind, Namespace, Put, Settings, Write};
+use continuum_client::{Changed, Client, Delete, Kind, Namespace, Put, Settings, Transaction, Write};
 use fake::Fake;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 fn client(endpoints: &[SocketAddr]) -> Client {
-    let settings = Settings {
+    Client::connect(settings(endpoints)).unwrap()
+}
+
+fn settings(endpoints: &[SocketAddr]) -> Settings {
+    Settings {
         backoff_min: Duration::from_millis(1),
         backoff_max: Duration::from_millis(4),
         ..Settings::of(endpoints.iter().map(ToString::to_string))
-    };
-    Client::connect(settings).unwrap()
+    }
 }
 
 fn notes(endpoints: &[SocketAddr]) -> Namespace {
@@ -88,6 +91,32 @@ async fn every_kind_of_write_has_a_name() {
     names.remove("");
     names.extend(node.script(|script| script.chunks.clone()));
     assert_eq!(names.len(), 4, "{names:?}");
+}
+
+#[tokio::test]
+async fn a_write_without_a_name_is_sent_again_only_where_nothing_has_happened() {
+    let node = Fake::default();
+    let settings = Settings {
+        named_writes: false,
+        ..settings(&[node.start().await])
+    };
+    let notes = Client::connect(settings).unwrap().namespace("notes");
+    node.refuse(2, &busy());
+    notes.put("k", Put::counter(1)).await.unwrap();
+    assert_eq!(node.calls().len(), 3);
+    for number in 0..4 {
+        node.refuse(1, &stopping());
+        let error = match number {
+            0 => notes.put("k", Put::counter(1)).await.unwrap_err(),
+            1 => notes.delete("k", Delete::new()).await.unwrap_err(),
+            2 => notes.batch([Write::put("k", Put::counter(1))]).await.unwrap_err(),
+            _ => notes.transact(Transaction::new()).await.unwrap_err(),
+        };
+        assert_eq!(error.changed(), Some(Changed::Perhaps), "{error}");
+    }
+    let calls = node.calls();
+    assert_eq!(calls.len(), 7, "{calls:?}");
+    assert!(calls.iter().all(|(_, id, _)| id.is_empty()), "{calls:?}");
 }
 
 #[tokio::test]

@@ -197,6 +197,7 @@ impl Sequencer {
     /// Decides `command`; the answer is durable.
     ///
     /// # Errors
+    /// [`CommitError::Unknown`]: it may have been decided, or may still be; under an idempotency key sending it again tells.
     /// [`CommitError::Stopped`]: the outcome is unknown until restart. Any other: nothing was charged or credited.
     pub async fn propose(&self, command: Command, idempotency: Option<Idempotency>) -> Result<Decision, CommitError> {
         let shared = &*self.0;

@@ -137,6 +137,29 @@ async fn an_entry_that_is_gone_is_damage_and_one_that_was_purged_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_begins_where_it_was_asked_for_or_not_at_all() {
+    let machine = Machine::new();
+    let engine = machine.open();
+    let mut log = Log::open(engine.clone(), &Metrics::new()).unwrap();
+    log.blocking_append((0..20).map(|index| blank(1, index))).await.unwrap();
+    log.purge(at(1, 9)).await.unwrap();
+    // The purge is a frame before this one.
+    log.save_vote(&Vote::new(2, 1)).await.unwrap();
+    // In memory, and read from the store.
+    for mut log in [log, Log::open(engine, &Metrics::new()).unwrap()] {
+        for start in [0, 8, 9, 20, 21] {
+            let sent = log.limited_get_log_entries(start, start + 3).await.unwrap();
+            assert!(sent.is_empty(), "from {start}: {sent:?}");
+        }
+        for start in [10, 11, 18] {
+            let sent = log.limited_get_log_entries(start, start + 2).await.unwrap();
+            let ids: Vec<_> = sent.iter().map(|entry| entry.log_id).collect();
+            assert_eq!(ids, [at(1, start), at(1, start + 1)]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_appended_is_counted() {
     let engine = Machine::new().open();
     let metrics = Metrics::new();
