@@ -31,9 +31,9 @@ const WRITERS: usize = 4;
 const GIVEN: u64 = 4;
 /// Every so many contributions are sent twice.
 const AGAIN_EVERY: u64 = 5;
-/// A member that is dead is called again and again, but not as fast as the processor can.
+/// A member that is dead is called again and again, at each heartbeat (20 a second), but not as fast as the processor can.
 const LOOKED_AT_FOR: Duration = Duration::from_secs(2);
-const CONNECTIONS_MAX: usize = 60;
+const CONNECTIONS_MAX: usize = 200;
 /// Contributions of one member, within what an hour allows.
 const CONTRIBUTIONS: u64 = 50;
 
