@@ -22,7 +22,7 @@ use proto::v1 as wire;
 use tokio::sync::oneshot;
 
 use super::{Sequencer, acknowledged::Electorate, member::Member};
-use crate::runtime::time::within;
+use crate::runtime::{tasks, time::within};
 
 /// Time for a majority to say who leads.
 const ROUND_MAX: Duration = Duration::from_secs(2);
@@ -98,19 +98,24 @@ impl Member {
 
     async fn round(&self) -> Result<u64, CommitError> {
         let died = |fatal: &dyn std::fmt::Display| CommitError::Stopped(format!("raft does not answer: {fatal}"));
-        // Before the index is told: a ballot that is won only then says nothing of what was committed in between.
-        let own = self.id;
-        let electorate = self.raft.with_raft_state(move |state| Electorate {
-            own,
-            vote: *state.vote_ref(),
-            voters: state
-                .membership_state
-                .effective()
-                .membership()
-                .get_joint_config()
-                .clone(),
+        // Before the index is told: a ballot that is won only then says nothing of what was committed in between. In a task of its
+        // own, for openraft takes it for an error when whoever asked has left.
+        let (own, raft) = (self.id, self.raft.clone());
+        let electorate = tasks::spawn(async move {
+            let electorate = raft.with_raft_state(move |state| Electorate {
+                own,
+                vote: *state.vote_ref(),
+                voters: state
+                    .membership_state
+                    .effective()
+                    .membership()
+                    .get_joint_config()
+                    .clone(),
+            });
+            electorate.await
         });
-        let electorate = electorate.await.map_err(|fatal| died(&fatal))?;
+        let electorate = electorate.await.map_err(|error| died(&error))?;
+        let electorate = electorate.map_err(|fatal| died(&fatal))?;
         let since = self.network.acknowledged.now();
         let linearizer = match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => linearizer,
