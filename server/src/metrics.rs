@@ -158,6 +158,66 @@ pub const RAFT_APPEND_SECONDS: Metric = histogram(
     SECONDS,
     "Time from an append to raft's log until it is synced.",
 );
+/// This node's clock against the voters'.
+pub const CLOCK_OFF: Metric = gauge(
+    "continuum_clock_off_seconds",
+    "How far this machine's clock is ahead of the median of the voters' clocks, beyond what their distance leaves in doubt; negative behind it, 0 while that is not known.",
+);
+/// What a member lacks.
+pub const PEER_LAG: Metric = gauge(
+    "continuum_peer_lag_entries",
+    "Entries of raft's log that the member is not known to have; told by the node that leads.",
+);
+/// When a member was heard last.
+pub const PEER_HEARD: Metric = gauge(
+    "continuum_peer_heard_seconds",
+    "Time since the member last called this node or answered it.",
+);
+/// A member's clock against this node's.
+pub const PEER_CLOCK: Metric = gauge(
+    "continuum_peer_clock_ahead_seconds",
+    "How far the member's clock is ahead of this machine's, negative behind it; as of the last second.",
+);
+/// Connections to a member.
+pub const PEER_CONNECTIONS: Metric = gauge(
+    "continuum_peer_connections",
+    "Connections to the member that this node has made and that are open: 0 while it cannot be reached.",
+);
+/// Bytes to a member.
+pub const PEER_SENT: Metric = counter(
+    "continuum_peer_sent_bytes_total",
+    "Bytes sent to the member over connections that this node has made, before encryption.",
+);
+/// Bytes from a member.
+pub const PEER_RECEIVED: Metric = counter(
+    "continuum_peer_received_bytes_total",
+    "Bytes received from the member over connections that this node has made, after decryption.",
+);
+/// Images sent.
+pub const PEER_IMAGE_SENT: Metric = counter(
+    "continuum_peer_image_sent_bytes_total",
+    "Bytes of the ledger's images sent to the member because it was too far behind for the log.",
+);
+/// Images received.
+pub const IMAGE_RECEIVED: Metric = counter(
+    "continuum_raft_image_received_bytes_total",
+    "Bytes of the ledger's images received from other members.",
+);
+/// Images resumed.
+pub const IMAGE_RESUMED: Metric = counter(
+    "continuum_raft_image_resumed_bytes_total",
+    "Bytes of images that were here already when the rest was sent: what a connection that broke did not cost.",
+);
+/// An image that comes.
+pub const IMAGE_COMING: Metric = gauge(
+    "continuum_raft_image_coming_bytes",
+    "Bytes that are here of the image that is being received; 0 while none is.",
+);
+/// Its size.
+pub const IMAGE_COMING_SIZE: Metric = gauge(
+    "continuum_raft_image_coming_size_bytes",
+    "Size of the image that is being received; 0 while none is.",
+);
 /// HTTP requests, by route, method and status.
 pub const HTTP_REQUESTS: Metric = counter(
     "continuum_http_requests_total",
@@ -241,6 +301,18 @@ pub const ALL: &[Metric] = &[
     RAFT_LOG_ENTRIES,
     RAFT_APPENDED_BYTES,
     RAFT_APPEND_SECONDS,
+    CLOCK_OFF,
+    PEER_LAG,
+    PEER_HEARD,
+    PEER_CLOCK,
+    PEER_CONNECTIONS,
+    PEER_SENT,
+    PEER_RECEIVED,
+    PEER_IMAGE_SENT,
+    IMAGE_RECEIVED,
+    IMAGE_RESUMED,
+    IMAGE_COMING,
+    IMAGE_COMING_SIZE,
     HTTP_REQUESTS,
     HTTP_SECONDS,
     GRPC_REQUESTS,
@@ -291,9 +363,23 @@ pub struct Metrics {
     handle: PrometheusHandle,
     /// Reads what has no event of its own, at each scrape.
     sample: Arc<OnceLock<Sample>>,
+    /// Series that come and go.
+    rows: Arc<OnceLock<Rows>>,
 }
 
 type Sample = Box<dyn Fn() + Send + Sync>;
+type Rows = Box<dyn Fn() -> Vec<Row> + Send + Sync>;
+
+/// A number of something that comes and goes, as members do: its series is there while it is.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Which metric, no histogram.
+    pub metric: Metric,
+    /// Of what: a label and its value.
+    pub label: (&'static str, String),
+    /// What it is now.
+    pub value: f64,
+}
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -337,6 +423,7 @@ impl Metrics {
             recorder: Arc::new(recorder),
             handle,
             sample: Arc::default(),
+            rows: Arc::default(),
         };
         metrics.gauge(BUILD, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         metrics
@@ -365,18 +452,48 @@ impl Metrics {
         let _first_stays = self.sample.set(Box::new(sample));
     }
 
+    /// Has what `rows` says added to each rendering, and nothing of what it said before. The first one stays.
+    pub fn rows_with(&self, rows: impl Fn() -> Vec<Row> + Send + Sync + 'static) {
+        let _first_stays = self.rows.set(Box::new(rows));
+    }
+
     /// The text Prometheus scrapes (`text/plain; version=0.0.4`).
     #[must_use]
     pub fn render(&self) -> String {
         if let Some(sample) = self.sample.get() {
             sample();
         }
-        self.handle.render()
+        let mut text = self.handle.render();
+        if let Some(rows) = self.rows.get() {
+            write_rows(&rows(), &mut text);
+        }
+        text
     }
 
     /// Folds samples into their buckets; without a scrape or this, every few seconds, they would pile up.
     pub fn fold(&self) {
         self.handle.run_upkeep();
+    }
+}
+
+/// Rows as Prometheus reads them, those of one metric together.
+fn write_rows(rows: &[Row], text: &mut String) {
+    for metric in ALL {
+        let mut head = Some(match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => continue,
+        });
+        for row in rows.iter().filter(|row| row.metric.name == metric.name) {
+            let (name, help) = (metric.name, metric.help);
+            if let Some(kind) = head.take() {
+                text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+            }
+            let (label, value) = &row.label;
+            // Of all characters only these mean something there.
+            let value = value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+            text.push_str(&format!("{name}{{{label}=\"{value}\"}} {}\n", row.value));
+        }
     }
 }
 
@@ -451,6 +568,39 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("continuum_build_info{version="), "{text}");
+    }
+
+    #[test]
+    fn what_comes_and_goes_leaves_nothing_behind() {
+        let metrics = Metrics::new();
+        let members = Arc::new(parking_lot::Mutex::new(vec!["n1".to_owned(), "n\"2".to_owned()]));
+        let told = Arc::clone(&members);
+        metrics.rows_with(move || {
+            let row = |metric, name: &String| Row {
+                metric,
+                label: ("member", name.clone()),
+                value: 1.5,
+            };
+            let members = told.lock();
+            let each = members
+                .iter()
+                .flat_map(|name| [row(PEER_LAG, name), row(PEER_SENT, name)]);
+            each.collect()
+        });
+        let text = metrics.render();
+        for line in [
+            "# TYPE continuum_peer_lag_entries gauge",
+            "# TYPE continuum_peer_sent_bytes_total counter",
+            r#"continuum_peer_lag_entries{member="n1"} 1.5"#,
+            r#"continuum_peer_sent_bytes_total{member="n\"2"} 1.5"#,
+        ] {
+            assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line}: {text}");
+        }
+        assert_eq!(text.matches("# HELP continuum_peer_").count(), 2, "{text}");
+        members.lock().remove(1);
+        assert!(!metrics.render().contains("n\\\"2") && metrics.render().contains("n1"));
+        members.lock().clear();
+        assert!(!metrics.render().contains("continuum_peer_"));
     }
 
     #[test]

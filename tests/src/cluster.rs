@@ -4,6 +4,7 @@
 //! ```text
 //!  Cluster ─┬─ Subnet     the network, and what is lost in it
 //!           ├─ Node n1 …  processes: killed, stopped for a while, restarted; HTTP over TLS at :8000, gRPC at :7000
+//!           ├─ Proxy …    before each node, where the test wants it: what members say to each other goes through
 //!           ├─ Client …   one connection to each node, from outside: never cut
 //!           └─ Admin      continuum-admin with the caller's certificate
 //! ```
@@ -27,6 +28,7 @@ use tokio_rustls::rustls::{self, pki_types::CertificateDer, pki_types::pem::PemO
 use crate::{
     Admin, Launch, Node,
     admin::Ran,
+    proxy::Proxy,
     subnet::{Loss, Subnet},
 };
 
@@ -51,6 +53,8 @@ pub struct Cluster {
     nodes: BTreeMap<u8, Node>,
     /// What is lost between them.
     pub subnet: Subnet,
+    /// What stands before each node, as the other members see it; none where the test wants none.
+    proxies: BTreeMap<u8, Proxy>,
     /// Those that try a call again, and those that do not.
     clients: BTreeMap<(u8, bool), Client>,
     /// `continuum-admin`, for certificates; they lie in its home.
@@ -80,6 +84,21 @@ impl Cluster {
     /// # Panics
     /// When the nodes do not come together; their logs are shown.
     pub async fn adjusted(size: u8, adjust: Adjust) -> Result<Cluster, String> {
+        Cluster::made(size, adjust, false).await
+    }
+
+    /// The same, but members reach each other through a [`Proxy`] that stands before each.
+    ///
+    /// # Errors
+    /// What this machine does not allow.
+    ///
+    /// # Panics
+    /// When the nodes do not come together; their logs are shown.
+    pub async fn proxied(size: u8, adjust: Adjust) -> Result<Cluster, String> {
+        Cluster::made(size, adjust, true).await
+    }
+
+    async fn made(size: u8, adjust: Adjust, proxied: bool) -> Result<Cluster, String> {
         let turn = Arc::clone(&TURN).acquire_owned().await.expect("never closed");
         let subnet = Subnet::new(NODES_MAX)?;
         let admin = Admin::alone();
@@ -95,6 +114,7 @@ impl Cluster {
         let mut cluster = Cluster {
             nodes: BTreeMap::new(),
             subnet,
+            proxies: BTreeMap::new(),
             clients: BTreeMap::new(),
             admin,
             certificates,
@@ -102,6 +122,11 @@ impl Cluster {
             _turn: turn,
         };
         cluster.connect();
+        for node in (1..=NODES_MAX).filter(|_| proxied) {
+            let behind = SocketAddr::new(cluster.subnet.address(node), 7000);
+            let proxy = Proxy::start(cluster.subnet.outside(), behind).await;
+            cluster.proxies.insert(node, proxy.map_err(|error| error.to_string())?);
+        }
         let first = cluster.launch(1).start().await;
         cluster.nodes.insert(1, first);
         cluster.admin(&["cluster", "init"]);
@@ -125,7 +150,22 @@ impl Cluster {
             .environment("CONTINUUM_TLS_CA", &file("ca.pem".to_owned()))
             .environment("CONTINUUM_TLS_CERT", &file(format!("{}.pem", name(node))))
             .environment("CONTINUUM_TLS_KEY", &file(format!("{}-key.pem", name(node))));
+        let launch = match self.proxies.get(&node) {
+            Some(proxy) => launch
+                .argument("--advertise-address")
+                .argument(proxy.address().to_string()),
+            None => launch,
+        };
         (self.adjust)(node, launch)
+    }
+
+    /// What stands before a node.
+    ///
+    /// # Panics
+    /// When nothing does.
+    #[must_use]
+    pub fn proxy(&self, node: u8) -> &Proxy {
+        &self.proxies[&node]
     }
 
     /// Starts a node that has no data and lets it in by a token. It votes a little later.

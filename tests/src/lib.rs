@@ -14,6 +14,7 @@
 //!  disk::SmallDisk      a file system of its own, and another program that fills it
 //!
 //!  Cluster              nodes in network namespaces (subnet), with certificates, let in by tokens
+//!  proxy::Proxy         before each node: delays, a narrow line, connections that break
 //!  workload             clients at every node, while a test does something to the cluster
 //!  history ─► linearizable   what they were told, and whether any order of their calls explains it
 //! ```
@@ -40,6 +41,7 @@ pub mod linearizable;
 pub mod loopback;
 pub mod network;
 pub mod node;
+pub mod proxy;
 pub mod subnet;
 pub mod trace;
 pub mod words;

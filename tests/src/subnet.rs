@@ -109,6 +109,12 @@ impl Subnet {
         Ipv4Addr::new(198, 18, self.number, node).into()
     }
 
+    /// The address of the test itself.
+    #[must_use]
+    pub fn outside(&self) -> IpAddr {
+        self.address(OUTSIDE)
+    }
+
     /// The words that start a program in the namespace of a node, as our direct child.
     #[must_use]
     pub fn inside(&self, node: u8) -> Vec<OsString> {

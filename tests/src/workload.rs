@@ -105,7 +105,18 @@ pub async fn cluster(test: &str, size: u8) -> Option<Cluster> {
 /// # Panics
 /// When the nodes do not come together.
 pub async fn adjusted(test: &str, size: u8, adjust: Adjust) -> Option<Cluster> {
-    let formed = Cluster::adjusted(size, adjust).await;
+    with_namespaces(test, Cluster::adjusted(size, adjust).await).await
+}
+
+/// The same, but members reach each other through proxies.
+///
+/// # Panics
+/// When the nodes do not come together.
+pub async fn proxied(test: &str, size: u8, adjust: Adjust) -> Option<Cluster> {
+    with_namespaces(test, Cluster::proxied(size, adjust).await).await
+}
+
+async fn with_namespaces(test: &str, formed: Result<Cluster, String>) -> Option<Cluster> {
     let mut cluster = formed.map_err(|reason| skipped(test, &reason)).ok()?;
     let leader = cluster.leader().await;
     for name in NAMESPACES {

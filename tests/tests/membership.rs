@@ -40,6 +40,37 @@ async fn log(cluster: &Cluster, node: u8) -> (f64, f64) {
     (last - entries + 1.0, last)
 }
 
+/// The other members of which a node tells numbers.
+async fn told_of(cluster: &Cluster, node: u8) -> Vec<String> {
+    let text = cluster.node(node).client().get("/metrics").await.unwrap().text();
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("continuum_peer_connections{member=\""));
+    let mut told: Vec<String> = lines
+        .filter_map(|line| Some(line.split_once('"')?.0.to_owned()))
+        .collect();
+    told.sort();
+    told
+}
+
+/// Waits until a node tells numbers of exactly its fellow members.
+async fn until_told_of_fellows(cluster: &Cluster, node: u8) {
+    let fellows = cluster.members().into_iter().filter(|member| *member != node);
+    let fellows: Vec<String> = fellows.map(cluster::name).collect();
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    loop {
+        let told = told_of(cluster, node).await;
+        if told == fellows {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "n{node} tells of {told:?} and not of {fellows:?}"
+        );
+        pause(Duration::from_millis(50)).await;
+    }
+}
+
 async fn remove(cluster: &mut Cluster, node: u8) {
     cluster.admin(&["cluster", "remove", &cluster::name(node), "--yes"]);
     pause(OUT).await;
@@ -83,9 +114,14 @@ async fn three_become_five_and_three_others_while_clients_work() {
             }
         }
         cluster.wait_voters(5).await;
+        let leader = cluster.leader().await;
+        until_told_of_fellows(cluster, leader).await;
         remove(cluster, 4).await;
         remove(cluster, 5).await;
         cluster.wait_voters(3).await;
+        for node in cluster.members() {
+            until_told_of_fellows(cluster, node).await;
+        }
     };
     load.run(&mut cluster, "members-again", again).await;
 }

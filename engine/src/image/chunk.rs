@@ -47,6 +47,14 @@ fn sum(number: u64, body: &[u8]) -> u64 {
     hasher.digest()
 }
 
+/// What stands before a body: its length and its sum.
+const HEAD_BYTES: usize = 12;
+
+/// The bytes of a chunk with this body.
+pub(super) fn bytes(body: &[u8]) -> u64 {
+    (HEAD_BYTES + body.len()) as u64
+}
+
 /// Writes chunks, one after the other.
 pub(super) struct Writer<W> {
     out: W,
@@ -93,7 +101,7 @@ impl<R: Read> Reader<R> {
 
     /// The next body; `None` at the end of the file.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, Wrong> {
-        let mut head = [0; 12];
+        let mut head = [0; HEAD_BYTES];
         let mut filled = 0;
         while filled < head.len() {
             match self.from.read(&mut head[filled..]) {

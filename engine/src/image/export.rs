@@ -29,22 +29,22 @@ use crate::{
 const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 impl Engine {
-    /// Writes an image of the present moment to `path`, synced. Blocks; commits go on meanwhile. Returns how far the image has come:
-    /// at least as far as what was applied before the call.
+    /// Writes an image of the present moment to `path`, synced. Blocks; commits go on meanwhile. It has come at least as far as what was
+    /// applied before the call.
     ///
     /// # Errors
     /// [`Error`]; what lies at `path` then is to be removed.
-    pub fn export_image(&self, path: &Path) -> Result<Applied, Error> {
+    pub fn export_image(&self, path: &Path) -> Result<Digest, Error> {
         let failed = |source| Error::Io {
             path: path.to_owned(),
             source,
         };
         let file = File::create(path).map_err(failed)?;
-        let exported = self.export_to(BufWriter::new(file));
-        let (applied, _, file) = exported.map_err(|error| error.at(path))?;
-        let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+        let exported = self.export_to(Summing::beside(BufWriter::new(file)));
+        let (applied, end, written) = exported.map_err(|error| error.at(path))?;
+        let file = written.out.into_inner().map_err(|error| failed(error.into_error()))?;
         file.sync_all().map_err(failed)?;
-        Ok(applied)
+        Ok(digest(applied, end, written.sum))
     }
 
     /// The sum of an image of the present moment, which is not kept: two members that are equally far have the same, byte for byte.
@@ -53,14 +53,9 @@ impl Engine {
     /// # Errors
     /// [`Error`].
     pub fn image_digest(&self) -> Result<Digest, Error> {
-        let exported = self.export_to(Summing(Sha256::new()));
-        let (applied, end, Summing(sum)) = exported.map_err(|error| error.at(Path::new("")))?;
-        Ok(Digest {
-            applied,
-            sum: sum.finalize().into(),
-            rows: end.rows,
-            concepts: end.states,
-        })
+        let exported = self.export_to(Summing::beside(io::sink()));
+        let (applied, end, written) = exported.map_err(|error| error.at(Path::new("")))?;
+        Ok(digest(applied, end, written.sum))
     }
 
     fn export_to<W: Write>(&self, out: W) -> Result<(Applied, End, W), Failed> {
@@ -80,17 +75,37 @@ impl Engine {
     }
 }
 
-/// Takes what is written into a sum.
-struct Summing(Sha256);
+fn digest(applied: Applied, end: End, sum: Sha256) -> Digest {
+    Digest {
+        applied,
+        sum: sum.finalize().into(),
+        rows: end.rows,
+        concepts: end.states,
+    }
+}
 
-impl Write for Summing {
+/// Takes what is written into a sum, and passes it on.
+pub(super) struct Summing<W> {
+    pub(super) out: W,
+    pub(super) sum: Sha256,
+}
+
+impl<W> Summing<W> {
+    pub(super) fn beside(out: W) -> Summing<W> {
+        let sum = Sha256::new();
+        Summing { out, sum }
+    }
+}
+
+impl<W: Write> Write for Summing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
+        let written = self.out.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        self.out.flush()
     }
 }
 

@@ -6,9 +6,12 @@ use std::{
     path::Path,
 };
 
+use sha2::Digest as _;
+
 use super::{
     Applied, Error, FAMILIES,
     chunk::{self, END, End, HEADER, Header, ROWS, Reader, STATES, Wrong},
+    export::Summing,
 };
 use crate::{
     commit::{Batch, Durability, Mutation, record},
@@ -36,6 +39,43 @@ const STATE_BYTES_PER_BATCH: usize = 1 << 20;
 /// [`Error::Io`], [`Error::Damaged`].
 pub fn check(path: &Path) -> Result<Applied, Error> {
     Ok(walk(path, &mut |_| Ok(()))?.applied)
+}
+
+/// The sum of the file at `path`, whatever is in it, as [`Engine::export_image`] gives it. Blocks.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sum(path: &Path) -> Result<[u8; 32], Error> {
+    let summed = File::open(path).and_then(|mut file| {
+        let mut summing = Summing::beside(io::sink());
+        io::copy(&mut file, &mut summing)?;
+        Ok(summing.sum.finalize().into())
+    });
+    summed.map_err(|source| Error::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// How many bytes of the part of an image at `path` are whole chunks that fit their checksums, from the first on; what comes behind is
+/// cut short or damaged. Blocks.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sound_bytes(path: &Path) -> Result<u64, Error> {
+    let failed = |source| Error::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut reader = Reader::new(BufReader::new(File::open(path).map_err(failed)?));
+    let mut sound = 0;
+    loop {
+        match reader.next() {
+            Ok(Some(body)) => sound += chunk::bytes(&body),
+            Ok(None) | Err(Wrong::Damaged(_)) => return Ok(sound),
+            Err(Wrong::Io(source)) => return Err(failed(source)),
+        }
+    }
 }
 
 /// Puts the image at `path` in the place of the raft-owned families. Nobody applies anything meanwhile. The file must lie where

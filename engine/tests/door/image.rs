@@ -154,7 +154,12 @@ fn an_image_replaces_what_raft_owns_and_leaves_everything_else() {
     write(&b, Batch::one(Mutation::Raft(vec![raft_state::put(&vote)])));
     let (actor, key, pool_before) = (b.actor(), *b.context_key(), pool(&b));
 
-    assert_eq!(a.export_image(&path).unwrap(), applied(4));
+    let digest = a.export_image(&path).unwrap();
+    assert_eq!(digest.applied, applied(4));
+    assert_eq!(
+        (digest.sum, &digest),
+        (image::sum(&path).unwrap(), &a.image_digest().unwrap())
+    );
     assert_eq!(image::check(&path).unwrap(), applied(4));
     assert_eq!(image::install(&b, &path).unwrap(), applied(4));
     assert_eq!(owned(&a), owned(&b));
@@ -233,6 +238,15 @@ fn a_damaged_or_foreign_image_changes_nothing() {
     a.export_image(&path).unwrap();
     let before = owned(&b);
     let bytes = fs::read(&path).unwrap();
+    // Where a chunk ends.
+    let mut borders = vec![0];
+    while let Some(length) = bytes
+        .get(*borders.last().unwrap() as usize..)
+        .and_then(|rest| rest.first_chunk())
+    {
+        borders.push(borders.last().unwrap() + 12 + u64::from(u32::from_le_bytes(*length)));
+    }
+    assert_eq!(borders.last(), Some(&image::sound_bytes(&path).unwrap()));
     for offset in (0..bytes.len()).step_by(97) {
         let mut flipped = bytes.clone();
         flipped[offset] ^= 1;
@@ -242,8 +256,14 @@ fn a_damaged_or_foreign_image_changes_nothing() {
             matches!(refused, image::Error::Damaged { .. }),
             "at {offset}: {refused}"
         );
+        let sound = image::sound_bytes(&damaged).unwrap();
+        assert!(
+            sound <= offset as u64 && borders.contains(&sound),
+            "{sound} of {offset}"
+        );
         fs::write(&damaged, &bytes[..offset]).unwrap();
         assert!(image::install(&b, &damaged).is_err(), "cut to {offset}");
+        assert_eq!(image::sound_bytes(&damaged).unwrap(), sound, "cut to {offset}");
     }
     let stranger = Node::new("c");
     let stranger = stranger.open();

@@ -11,7 +11,6 @@
 use std::{
     io,
     panic::{self, AssertUnwindSafe},
-    path::PathBuf,
 };
 
 use engine::{
@@ -30,6 +29,7 @@ use openraft::{
 use tokio_stream::{Stream, StreamExt as _};
 
 use super::{
+    images::Images,
     sequencer::{TRIED_BYTES, weight_of},
     snapshot::{self, Builder, Image},
     types::{
@@ -54,8 +54,8 @@ pub(super) struct Machine {
     engine: Engine,
     cluster: String,
     applied: Applied,
-    /// Where incoming snapshots lie.
-    incoming: Option<PathBuf>,
+    /// Those on their way.
+    images: Images,
     commands: Counter,
     batch: Histogram,
 }
@@ -71,7 +71,7 @@ impl Machine {
     ///
     /// # Errors
     /// When the database cannot be read, or what is in it is half of a snapshot.
-    pub(super) fn open(engine: Engine, incoming: Option<PathBuf>, metrics: &Metrics) -> io::Result<Machine> {
+    pub(super) fn open(engine: Engine, images: Images, metrics: &Metrics) -> io::Result<Machine> {
         let cluster = backup::hex(&engine.cluster());
         if let Some(Installing { file, .. }) = raft_state::read(engine.view()).map_err(fatal)? {
             return Err(fatal(format!(
@@ -83,7 +83,7 @@ impl Machine {
             engine,
             cluster,
             applied,
-            incoming,
+            images,
             commands: metrics.counter(counts::COMMANDS, &[]),
             batch: metrics.histogram(counts::COMMAND_BATCH, &[]),
         })
@@ -194,6 +194,14 @@ impl RaftStateMachine<Types> for Machine {
         self.decide(waiting).await
     }
 
+    /// Whoever takes an image goes on from the log, if it is still there.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        if !force && self.images.put_off_snapshot() {
+            return None;
+        }
+        Some(self.get_snapshot_builder().await)
+    }
+
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
             engine: self.engine.clone(),
@@ -208,7 +216,7 @@ impl RaftStateMachine<Types> for Machine {
             members: stored_membership(meta.last_membership.membership()),
             part: 0,
         };
-        self.applied = snapshot::install(self.engine.clone(), image, self.incoming.clone(), expected).await?;
+        self.applied = snapshot::install(self.engine.clone(), image, self.images.directory().ok(), expected).await?;
         Ok(())
     }
 

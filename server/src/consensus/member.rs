@@ -12,7 +12,9 @@
 use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 
 use engine::{
-    Batch, Durability, Engine, Mutation, image,
+    Batch, Durability, Engine, Mutation,
+    clock::Clock,
+    image,
     keyspace::raft_state::{self, Applied, Vote as StoredVote, Voter},
     ledger,
 };
@@ -26,10 +28,12 @@ use tokio::sync::watch;
 
 use super::{
     acknowledged::Acknowledged,
+    clocks::Clocks,
     entries::Entries,
+    images::{self, Images},
     log::Log,
     machine::Machine,
-    network::Network,
+    network::{Contacts, Network},
     quorum::Heard,
     reads::Rounds,
     types::{LogId, Peer, Types, fatal, log_id, rests_on},
@@ -150,6 +154,8 @@ pub(super) struct Member {
     pub(super) entries: Entries,
     /// What it asks of a majority before others read, when it leads.
     pub(super) rounds: Rounds,
+    /// What time it is, here and at the others.
+    pub(super) clocks: Clocks,
     /// What the leader let this node hear.
     pub(super) heard: Arc<Heard>,
     /// The longest time between two words of a leader that lives.
@@ -166,6 +172,7 @@ struct Numbers {
     snapshot: Gauge,
     entries: Gauge,
     leaders: Counter,
+    clock_off: Gauge,
 }
 
 impl Numbers {
@@ -179,6 +186,7 @@ impl Numbers {
             snapshot: metrics.gauge(counts::RAFT_SNAPSHOT, &[]),
             entries: metrics.gauge(counts::RAFT_LOG_ENTRIES, &[]),
             leaders: metrics.counter(counts::RAFT_LEADER_CHANGES, &[]),
+            clock_off: metrics.gauge(counts::CLOCK_OFF, &[]),
         }
     }
 }
@@ -191,6 +199,7 @@ impl Member {
     /// What keeps it from starting; nothing was changed that a later start would miss.
     pub(super) async fn start(
         engine: &Engine,
+        clock: Arc<dyn Clock>,
         company: Company,
         settings: &Settings,
         metrics: &Metrics,
@@ -199,12 +208,8 @@ impl Member {
             let engine = engine.clone();
             let resumed = tasks::blocking(move || {
                 let resumed = image::install_unfinished(&engine, &incoming)?;
-                // What is left there was being sent or received by an earlier life.
-                match std::fs::remove_dir_all(&incoming) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        tracing::warn!(%error, directory = %incoming.display(), "images that nobody needs are left behind");
-                    }
-                    _ => {}
+                if let Err(error) = images::begin(&incoming) {
+                    tracing::warn!(%error, directory = %incoming.display(), "images that nobody needs are left behind");
                 }
                 Ok::<_, image::Error>(resumed)
             })
@@ -217,15 +222,16 @@ impl Member {
         let id = voter(engine).await?;
         let mut log = Log::open(engine.clone(), metrics)?;
         log.begin_behind(applied).await?;
-        let machine = Machine::open(engine.clone(), settings.incoming.clone(), metrics)?;
+        let images = Images::new(settings.incoming.clone(), metrics);
+        let machine = Machine::open(engine.clone(), images.clone(), metrics)?;
         let config = settings.config(&format!("{id:016x}"))?;
         let network = Network {
             transport: company.transport,
             engine: engine.clone(),
             id,
-            directory: settings.incoming.clone(),
-            troubles: Arc::default(),
             acknowledged: Acknowledged::new(),
+            images,
+            contacts: Contacts::default(),
             links: Arc::default(),
         };
         let raft = Raft::new(id, config, network.clone(), log, machine)
@@ -238,6 +244,7 @@ impl Member {
             raft,
             engine: engine.clone(),
             network,
+            clocks: Clocks::new(clock),
             heard: Arc::default(),
             silence_max: SILENCES * Duration::from_millis(settings.election_timeout_ms.1),
             numbers: Arc::new(Numbers::new(metrics)),
@@ -370,6 +377,7 @@ impl Member {
         let first = now.purged.map_or(0, |purged| purged.index + 1);
         let next = now.last_log_index.map_or(first, |last| last + 1);
         numbers.entries.set(next.saturating_sub(first) as f64);
+        numbers.clock_off.set(self.clocks.off_us() as f64 / 1e6);
     }
 
     /// Ends it: what was proposed and not applied is left for the next start.

@@ -15,6 +15,8 @@
 //!           machine  one Overlay: apply, apply, apply … in order ─► Engine::commit, buffered, `Applied` in the same batch
 //!              └─► every caller gets its decision
 //!
+//!  clocks   what goes into the log bears a time that most voters' clocks agree with
+//!
 //!  reads    what was acknowledged before the call is applied here: a majority is asked, once for all who read at once
 //! ```
 //!
@@ -28,13 +30,16 @@
 //! It refuses to know what a command means.
 
 mod acknowledged;
+mod clocks;
 mod entries;
 mod gather;
 mod handover;
+mod images;
 mod log;
 mod machine;
 mod member;
 mod network;
+mod numbers;
 mod peers;
 mod propose;
 mod quorum;

@@ -3,13 +3,13 @@
 //! ```text
 //!  append, heartbeat   Append: one stream, requests sent without waiting for the answers to those before
 //!  vote, pre-vote      Vote
-//!  far behind          an image of one moment ─► Install, in pieces ─► away with it
+//!  far behind          an image of one moment ─► Received, how much of it is there ─► Install, the rest in pieces
 //! ```
 //!
 //! Who cannot be reached, or does not take this node for who it is, is unreachable to raft: it waits a little and tries again.
 //! The first failure of a kind is told, and so is the way back.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use engine::Engine;
@@ -36,13 +36,17 @@ use tonic::{
 
 use super::{
     acknowledged::Acknowledged,
+    images::{Images, Outgoing},
     snapshot::Image,
-    types::{Peer, Types, Vote},
+    types::{LogId, Peer, Types, Vote},
     wire as messages,
 };
 use crate::{
-    runtime::{entropy, tasks, time::within},
-    transport::{Claim, Transport, told},
+    runtime::{
+        tasks,
+        time::{Stopwatch, within},
+    },
+    transport::{Claim, Traffic, Transport, told},
 };
 
 /// The largest message taken from another member: many entries.
@@ -51,6 +55,8 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 64 << 20;
 const PIECE_BYTES: usize = 1 << 20;
 /// Pieces that wait to be sent.
 const PIECES_MAX: usize = 2;
+/// Time to look through what is there of an image that broke off.
+const RECEIVED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Makes the ways to other members; clones share the connections.
 #[derive(Clone)]
@@ -59,12 +65,14 @@ pub(super) struct Network {
     pub(super) engine: Engine,
     /// This node, as it calls itself when it calls.
     pub(super) id: u64,
-    /// Where images are made.
     pub(super) directory: Option<PathBuf>,
-    /// What was told of each member that cannot be reached.
     pub(super) troubles: Arc<Mutex<HashMap<u64, String>>>,
     /// What the members took of what they were sent.
     pub(super) acknowledged: Acknowledged,
+    /// Images of the ledger, for those that are far behind.
+    pub(super) images: Images,
+    /// When each member was heard, and what was told of those that cannot be reached.
+    pub(super) contacts: Contacts,
     /// The way to each member that was asked for, by its number.
     pub(super) links: Arc<Mutex<HashMap<u64, Link>>>,
 }
@@ -83,6 +91,11 @@ impl Network {
         }
     }
 
+    /// The same, if it was made.
+    pub(super) fn known_link(&self, target: u64) -> Option<Link> {
+        self.links.lock().get(&target).cloned()
+    }
+
     fn way(&self, target: u64, peer: &Peer) -> Way {
         let claim = Claim {
             cluster: self.engine.cluster(),
@@ -90,9 +103,10 @@ impl Network {
             name: self.engine.actor().node.to_string(),
             to: target,
         };
-        let channel = self.transport.channel(&peer.address, &peer.name);
+        let channel = self.transport.channel_counted(&peer.address, &peer.name);
+        let traffic = channel.as_ref().ok().map(|(_, traffic)| Arc::clone(traffic));
         Way {
-            client: channel.map_err(|error| error.to_string()).map(|channel| {
+            client: channel.map_err(|error| error.to_string()).map(|(channel, _)| {
                 PeersClient::new(channel)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
                     .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -100,10 +114,52 @@ impl Network {
             claim: claim.metadata(),
             target,
             peer: peer.clone(),
-            directory: self.directory.clone(),
-            troubles: Arc::clone(&self.troubles),
             acknowledged: self.acknowledged.clone(),
+            images: self.images.clone(),
+            contacts: self.contacts.clone(),
+            traffic,
         }
+    }
+}
+
+/// When each member was heard, and what was told of those that cannot be reached; clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Contacts(Arc<Mutex<HashMap<u64, Contact>>>);
+
+#[derive(Default)]
+struct Contact {
+    /// Since its last call or answer.
+    heard: Option<Stopwatch>,
+    /// Why it cannot be reached.
+    trouble: Option<String>,
+}
+
+impl Contacts {
+    /// A member has called.
+    pub(super) fn called(&self, member: u64) {
+        self.0.lock().entry(member).or_default().heard = Some(Stopwatch::start());
+    }
+
+    /// A member has answered; whether it could not be reached before.
+    fn answered(&self, member: u64) -> bool {
+        let mut contacts = self.0.lock();
+        let contact = contacts.entry(member).or_default();
+        contact.heard = Some(Stopwatch::start());
+        contact.trouble.take().is_some()
+    }
+
+    /// A member cannot be reached; whether that is news.
+    fn failed(&self, member: u64, why: &str) -> bool {
+        let mut contacts = self.0.lock();
+        let contact = contacts.entry(member).or_default();
+        let before = contact.trouble.replace(why.to_owned());
+        before.as_deref() != Some(why)
+    }
+
+    /// How long a member has not been heard; `None` if it never was.
+    pub(super) fn silence(&self, member: u64) -> Option<Duration> {
+        let heard = self.0.lock().get(&member)?.heard?;
+        Some(heard.elapsed())
     }
 }
 
@@ -124,9 +180,10 @@ struct Way {
     claim: (BinaryMetadataKey, BinaryMetadataValue),
     target: u64,
     peer: Peer,
-    directory: Option<PathBuf>,
-    troubles: Arc<Mutex<HashMap<u64, String>>>,
     acknowledged: Acknowledged,
+    images: Images,
+    contacts: Contacts,
+    traffic: Option<Arc<Traffic>>,
 }
 
 impl Link {
@@ -144,8 +201,7 @@ impl Link {
 
     fn failed(&self, status: &Status) -> RPCError<Types> {
         let told = told(status);
-        let before = self.0.troubles.lock().insert(self.0.target, told.clone());
-        if before.as_ref() != Some(&told) {
+        if self.0.contacts.failed(self.0.target, &told) {
             tracing::info!(
                 member = self.0.peer.name,
                 reason = told,
@@ -155,8 +211,13 @@ impl Link {
         Unreachable::from_string(told).into()
     }
 
-    fn answered(&self) {
-        if self.0.troubles.lock().remove(&self.0.target).is_some() {
+    /// What goes over the connections to it.
+    pub(super) fn traffic(&self) -> Option<&Traffic> {
+        self.0.traffic.as_deref()
+    }
+
+    pub(super) fn answered(&self) {
+        if self.0.contacts.answered(self.0.target) {
             tracing::info!(member = self.0.peer.name, "the member can be reached again");
         }
     }
@@ -176,59 +237,83 @@ impl Link {
         Ok(messages::vote_response(answer.into_inner()).map_err(NetworkError::from_string)?)
     }
 
-    /// Makes an image of the present moment and sends it.
-    async fn send_image(&self, vote: Vote, engine: Engine) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let unreadable = |error: io::Error| StreamingError::from(NetworkError::from_string(error));
+    /// Sends an image that has come at least as far as `upto`: what the other side does not have of it yet.
+    async fn send_image(
+        &self,
+        vote: Vote,
+        engine: Engine,
+        upto: Option<LogId>,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let mut client = self.client()?;
-        let directory = self.0.directory.clone();
-        let directory = directory.ok_or_else(|| Unreachable::from_string("there is no directory for images"))?;
-        let path = directory.join(format!("outgoing-{:016x}-{:016x}", self.0.target, entropy::bits()));
-        let made = {
-            let path = path.clone();
-            tasks::blocking(move || {
-                std::fs::create_dir_all(&directory)?;
-                engine.export_image(&path).map_err(io::Error::other)
-            })
+        let images = &self.0.images;
+        let image = images
+            .outgoing(&engine, upto)
             .await
-        };
-        made.unwrap_or_else(|| Err(io::Error::other("making an image panicked")))
-            .map_err(unreadable)?;
+            .map_err(NetworkError::from_string)?;
+        let known = image.known.to_wire();
+        let asked = client.received(self.request(wire::ReceivedRequest { image: Some(known) }));
+        let asked = within(RECEIVED_WITHIN, asked).await;
+        let answer = asked.unwrap_or_else(|| Err(Status::deadline_exceeded("no answer in time")));
+        let from = answer.map_err(|status| self.untaken(&status))?.into_inner().bytes;
+        let from = if from <= image.known.bytes { from } else { 0 };
+        if from > 0 {
+            let (member, of) = (&self.0.peer.name, image.known.bytes);
+            tracing::info!(member, from, of, "an image of the ledger goes on where it broke off");
+        }
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
-        tasks::start_blocking(move || read_pieces(&path, &vote, &sender));
+        let reading = (Arc::clone(&image), images.clone(), self.0.target);
+        tasks::start_blocking(move || read_pieces(&reading, &vote, from, &sender));
         let answer = client.install(self.request(ReceiverStream::new(pieces))).await;
-        let answer = answer.map_err(|status| {
-            let told = told(&status);
-            tracing::warn!(
-                member = self.0.peer.name,
-                reason = told,
-                "a member that is far behind did not take the ledger's image; it is tried again"
-            );
-            Unreachable::from_string(told)
-        })?;
+        let answer = answer.map_err(|status| self.untaken(&status))?;
+        images.taken(&image);
+        self.answered();
         let vote = messages::vote(answer.into_inner().ballot).map_err(NetworkError::from_string)?;
         Ok(SnapshotResponse::new(vote))
     }
+
+    fn untaken(&self, status: &Status) -> Unreachable<Types> {
+        let told = told(status);
+        tracing::warn!(
+            member = self.0.peer.name,
+            reason = told,
+            "a member that is far behind did not take the ledger's image; it is tried again"
+        );
+        Unreachable::from_string(told)
+    }
 }
 
-/// Reads the image at `path` and removes it. A reader that fails ends the stream early, which the other side notices.
-fn read_pieces(path: &std::path::Path, vote: &Vote, pieces: &mpsc::Sender<wire::InstallRequest>) {
-    use std::io::Read as _;
+/// Reads the image behind `from`. A reader that fails ends the stream early, which the other side notices.
+fn read_pieces(
+    (image, images, member): &(Arc<Outgoing>, Images, u64),
+    vote: &Vote,
+    from: u64,
+    pieces: &mpsc::Sender<wire::InstallRequest>,
+) {
+    use std::io::{Read as _, Seek as _};
     let read = || {
-        let mut file = std::fs::File::open(path)?;
-        let mut ballot = Some(messages::ballot(vote));
+        let mut file = std::fs::File::open(&image.path)?;
+        file.seek(io::SeekFrom::Start(from))?;
+        let mut first = Some(wire::InstallRequest {
+            ballot: Some(messages::ballot(vote)),
+            image: Some(image.known.to_wire()),
+            from,
+            data: Bytes::new(),
+        });
         loop {
             let mut data = Vec::with_capacity(PIECE_BYTES);
-            if (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut data)? == 0 && ballot.is_none() {
+            if (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut data)? == 0 && first.is_none() {
                 return Ok::<_, io::Error>(());
             }
-            let (ballot, data) = (ballot.take(), Bytes::from(data));
-            if pieces.blocking_send(wire::InstallRequest { ballot, data }).is_err() {
+            let mut piece = first.take().unwrap_or_default();
+            let bytes = data.len();
+            piece.data = Bytes::from(data);
+            if pieces.blocking_send(piece).is_err() {
                 return Ok(());
             }
+            images.count_sent(*member, bytes);
         }
     };
-    let sent = read();
-    if let Err(error) = std::fs::remove_file(path).and(sent) {
+    if let Err(error) = read() {
         tracing::warn!(%error, "an image of the ledger could not be sent whole");
     }
 }
@@ -308,11 +393,12 @@ impl RaftNetworkV2<Types> for Link {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let upto = snapshot.meta.last_log_id;
         let Image::Present(engine) = snapshot.snapshot else {
             return Err(Unreachable::from_string("a snapshot is always sent from the database").into());
         };
         tokio::select! {
-            sent = self.send_image(vote, engine) => sent,
+            sent = self.send_image(vote, engine, upto) => sent,
             closed = cancel => Err(closed.into()),
         }
     }

@@ -3,7 +3,7 @@
 //! Whoever calls was found to be who it says by the face. Here it is seen whether it means this node, and whether raft knows its
 //! number by another name.
 
-use std::{io, path::PathBuf, pin::pin, sync::Arc};
+use std::{io, path::PathBuf, pin::pin};
 
 use engine::image;
 use openraft::{
@@ -12,10 +12,11 @@ use openraft::{
     raft::{AppendEntriesRequest, StreamAppendError},
 };
 use proto::v1 as wire;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 
 use super::{
+    images::Known,
     log::record_bytes_max,
     member::Member,
     propose::Undecided,
@@ -23,15 +24,10 @@ use super::{
     types::{Proposals, Types, Vote, meta_of, rests_on, stored_vote},
     wire as messages,
 };
-use crate::{
-    runtime::{entropy, tasks},
-    transport::Claim,
-};
+use crate::{runtime::tasks, transport::Claim};
 
 /// Said to one that speaks as a leader or candidate under another's number.
 const NOT_LEADER: &str = "the caller speaks for another member";
-/// Pieces of an image that wait to be written.
-const PIECES_MAX: usize = 2;
 /// Answers of one stream that wait to be sent.
 const ANSWERS_MAX: usize = 64;
 
@@ -65,16 +61,11 @@ impl From<messages::Unreadable> for Refused {
 #[derive(Clone)]
 pub struct Peers {
     member: Member,
-    /// One image at a time.
-    installing: Arc<Mutex<()>>,
 }
 
 impl Peers {
     pub(super) fn new(member: Member) -> Peers {
-        Peers {
-            member,
-            installing: Arc::default(),
-        }
+        Peers { member }
     }
 
     /// The cluster that callers must belong to.
@@ -99,7 +90,12 @@ impl Peers {
                 "member {:016x} is `{}`, not `{}`",
                 claim.from, known.name, claim.name
             ))),
-            known => Ok(known.is_some()),
+            known => {
+                if known.is_some() {
+                    self.member.network.contacts.called(claim.from);
+                }
+                Ok(known.is_some())
+            }
         }
     }
 
@@ -177,7 +173,26 @@ impl Peers {
         Ok(ReceiverStream::new(answers))
     }
 
-    /// Takes an image in the place of the ledger that is here.
+    /// How much is here of an image that broke off.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn received(
+        &self,
+        claim: &Claim,
+        message: wire::ReceivedRequest,
+    ) -> Result<wire::ReceivedResponse, Refused> {
+        self.admit(claim)?;
+        let image = Known::of_wire(message.image)?;
+        let images = &self.member.network.images;
+        let _turn = images.turn().ok_or_else(another_image)?;
+        let bytes = images.received(image).await;
+        let bytes =
+            bytes.map_err(|error| Refused::NotTaken(format!("what is here of the image cannot be read: {error}")))?;
+        Ok(wire::ReceivedResponse { bytes })
+    }
+
+    /// Takes an image, or the rest of it, in the place of the ledger that is here. What has come of one that breaks off is kept.
     ///
     /// # Errors
     /// [`Refused`]; the ledger is what it was unless the image was whole.
@@ -188,47 +203,37 @@ impl Peers {
     ) -> Result<wire::InstallResponse, Refused> {
         self.admit(claim)?;
         // Held until it is in place, also when the caller goes away meanwhile.
-        let one = Arc::clone(&self.installing).try_lock_owned();
-        let one = one.map_err(|_| Refused::NotTaken("another image is being taken".to_owned()))?;
+        let turn = self.member.network.images.turn().ok_or_else(another_image)?;
         self.member
             .engine
             .admits()
             .map_err(|full| Refused::NotTaken(full.to_string()))?;
-        let directory = self.member.network.directory.clone();
-        let directory = directory.ok_or_else(|| Refused::NotTaken("there is no directory for images".to_owned()))?;
-        let path = directory.join(format!("image-{:016x}", entropy::bits()));
-        let (sender, received) = mpsc::channel::<bytes::Bytes>(PIECES_MAX);
-        let writing = {
-            let path = path.clone();
-            tasks::spawn(async move { tasks::blocking(move || write(path, received)).await })
-        };
-        let mut vote = None;
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| Refused::NotTaken(format!("the image broke off: {error}")))?;
-            if vote.is_none() {
-                vote = Some(messages::vote(piece.ballot)?);
-            }
-            if !piece.data.is_empty() && sender.send(piece.data).await.is_err() {
-                break;
-            }
-        }
-        drop(sender);
-        let written = writing
-            .await
-            .ok()
-            .flatten()
-            .unwrap_or_else(|| Err(io::Error::other("writing panicked")));
-        written.map_err(|error| Refused::NotTaken(format!("the image cannot be written: {error}")))?;
-        let vote = vote.ok_or_else(|| messages::missing("vote"))?;
+        let broke_off = |error: &dyn std::fmt::Display| Refused::NotTaken(format!("the image broke off: {error}"));
+        let untaken = |error: io::Error| Refused::NotTaken(format!("the image is not taken: {error}"));
+        let first = pieces.next().await.ok_or_else(|| messages::missing("image"))?;
+        let first = first.map_err(|error| broke_off(&error))?;
+        let vote = messages::vote(first.ballot)?;
         if vote.leader_id.node_id != claim.from {
             return Err(Refused::Misplaced(NOT_LEADER.to_owned()));
         }
+        let image = Known::of_wire(first.image)?;
+        let taking = self
+            .member
+            .network
+            .images
+            .take(image, first.from, turn)
+            .map_err(untaken)?;
+        let mut goes_on = taking.piece(first.data).await;
+        while goes_on && let Some(piece) = pieces.next().await {
+            goes_on = taking.piece(piece.map_err(|error| broke_off(&error))?.data).await;
+        }
+        let (path, turn) = taking.end().await.map_err(untaken)?;
         let this = self.clone();
         let placed = tasks::spawn(async move {
             let placed = this.put_in_place(vote, path.clone()).await;
             // Whatever became of it, nobody needs the file any more; most often it is gone already.
             let _gone = std::fs::remove_file(&path);
-            drop(one);
+            drop(turn);
             placed
         });
         let vote = placed.await.unwrap_or_else(|error| Err(failed(error)))?;
@@ -309,27 +314,26 @@ impl Peers {
         let index = index.map_err(|error| Refused::NotTaken(error.to_string()))?;
         Ok(wire::ReadIndexResponse { index })
     }
+
+    /// What time it is here.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn clock(&self, claim: &Claim) -> Result<wire::ClockResponse, Refused> {
+        self.admit(claim)?;
+        let now_us = self.member.now().0;
+        Ok(wire::ClockResponse { now_us })
+    }
 }
 
 fn committed(request: &AppendEntriesRequest<Types>) -> Option<u64> {
     request.leader_commit.as_ref().map(|id| id.index)
 }
 
-fn failed(error: impl std::fmt::Display) -> Refused {
-    Refused::Failed(error.to_string())
+fn another_image() -> Refused {
+    Refused::NotTaken("another image is being taken".to_owned())
 }
 
-/// Writes the pieces to `path`, whole and synced.
-fn write(path: PathBuf, mut pieces: mpsc::Receiver<bytes::Bytes>) -> io::Result<()> {
-    use std::io::Write as _;
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let mut file = std::fs::File::create(&path)?;
-    while let Some(piece) = pieces.blocking_recv() {
-        file.write_all(&piece)?;
-    }
-    file.sync_all()?;
-    path.parent()
-        .map_or(Ok(()), |directory| std::fs::File::open(directory)?.sync_all())
+fn failed(error: impl std::fmt::Display) -> Refused {
+    Refused::Failed(error.to_string())
 }

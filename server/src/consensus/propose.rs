@@ -9,7 +9,7 @@
 //! What raft has taken may be decided long after its caller was told that nobody knows: only a command under an idempotency key is
 //! sent again then.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use engine::{CommitError, ledger::Decision};
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 
 use super::{
     entries::Decided,
+    log::record_bytes_max,
     member::{Member, RETRY},
     network::Link,
     types::Proposals,
@@ -84,7 +85,7 @@ impl Member {
 
     /// By this node's raft, which leads or does not any more.
     async fn decide(&self, proposals: &Proposals, left: Option<Duration>) -> Result<Vec<Decision>, Undecided> {
-        let mut written = pin!(self.entries.write(proposals.clone()));
+        let mut written = pin!(self.entries.write(self.timed(proposals.clone())));
         let (_index, decisions) = loop {
             let answer = within(left.unwrap_or(DECIDED_WITHIN), written.as_mut()).await;
             match answer {
@@ -147,7 +148,15 @@ impl Member {
         self.engine
             .admits()
             .map_err(|full: CommitError| Undecided::Nothing(full.to_string()))?;
-        let written = within(DECIDED_WITHIN, self.entries.write(proposals)).await;
+        let timed = self.timed(proposals.clone());
+        // Another time may take more bytes.
+        if !Arc::ptr_eq(&timed.0, &proposals.0) && messages::proposals(&timed).len() > record_bytes_max(&self.engine) {
+            return Err(Undecided::Never(format!(
+                "commands are over the maximum of {} bytes",
+                record_bytes_max(&self.engine)
+            )));
+        }
+        let written = within(DECIDED_WITHIN, self.entries.write(timed)).await;
         written.unwrap_or_else(|| Err(unconfirmed()))
     }
 }

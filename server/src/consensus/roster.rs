@@ -42,7 +42,9 @@ impl Member {
         let mut handover = Handover::default();
         loop {
             sleep(LOOK).await;
-            self.hand_over_without_room(&mut handover).await;
+            self.hand_over_if_unfit(&mut handover).await;
+            let leads = self.raft.metrics().borrow_watched().state == ServerState::Leader;
+            self.network.images.let_go(leads).await;
             let told = match self.next_step() {
                 Ok(None) => None,
                 Err(error) => Some(error.to_string()),

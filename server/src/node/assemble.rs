@@ -238,6 +238,8 @@ impl Rows {
             contribution.search().clone(),
             metrics,
         ));
+        let members = sequencer.clone();
+        metrics.rows_with(move || members.rows());
         let (usage, usage_stop) = (contribution.clone(), stop.clone());
         vec![
             tasks::spawn(watch::over_life(
@@ -254,7 +256,7 @@ impl Rows {
             )),
             tasks::spawn(watch::over_disk(engine.clone(), health.clone(), stop.clone())),
             tasks::spawn(watch::over_clock(
-                engine.clone(),
+                (engine.clone(), sequencer.clone()),
                 Arc::clone(clock),
                 health.clone(),
                 metrics.clone(),

@@ -51,7 +51,7 @@ const CHECK_SERVING: &str = "serving";
 const CHECK_QUORUM: &str = "quorum";
 /// The disk has room for writes.
 const CHECK_DISK: &str = "disk";
-/// This machine's clock is not behind ledger time: limits slide.
+/// This machine's clock agrees with those of the other members and is not behind ledger time: limits slide.
 const CHECK_CLOCK: &str = "clock";
 
 const CHECKS: [(&str, Bearing); 8] = [

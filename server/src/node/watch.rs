@@ -113,14 +113,20 @@ pub(super) async fn over_disk(engine: Engine, health: Health, stop: Stop) {
 
 const MEBIBYTE: u64 = 1 << 20;
 
-/// How often the clock is compared with ledger time.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the clock is compared with ledger time and those of other members.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// A step of this size is no correction of a running clock any more.
 const AHEAD_MAX: Duration = Duration::from_mins(1);
 
-/// Tells when ledger time is ahead of the clock, until `stop`: a clock that once ran far ahead left its time in the ledger,
-/// which never goes back, and limits stand still until the clock has caught up.
-pub(super) async fn over_clock(engine: Engine, clock: Arc<dyn Clock>, health: Health, metrics: Metrics, stop: Stop) {
+/// Tells when this machine's clock is not that of the other members, or ledger time is ahead of it, until `stop`: a clock that once
+/// ran far ahead left its time in the ledger, which never goes back, and limits stand still until the clock has caught up.
+pub(super) async fn over_clock(
+    (engine, sequencer): (Engine, Sequencer),
+    clock: Arc<dyn Clock>,
+    health: Health,
+    metrics: Metrics,
+    stop: Stop,
+) {
     let gauge = metrics.gauge(counts::LEDGER_AHEAD, &[]);
     let mut told = false;
     while !stop.is_given() {
@@ -128,19 +134,20 @@ pub(super) async fn over_clock(engine: Engine, clock: Arc<dyn Clock>, health: He
         // A store that fails is told by the engine's own check.
         let ahead = ahead.unwrap_or_default();
         gauge.set(ahead.as_secs_f64());
-        if ahead <= AHEAD_MAX {
-            health.pass(CHECK_CLOCK);
-            told = false;
-        } else {
+        let is_ahead = (ahead > AHEAD_MAX).then(|| {
             let seconds = ahead.as_secs();
-            let reason = format!(
+            format!(
                 "ledger time is {seconds} s ahead of this machine's clock; hourly limits stand still until it has caught up: see that the clock is right"
-            );
-            if !told {
-                tracing::error!("{reason}");
-                told = true;
-            }
-            health.fail(CHECK_CLOCK, reason);
+            )
+        });
+        if let Some(reason) = is_ahead.as_ref().filter(|_| !told) {
+            tracing::error!("{reason}");
+        }
+        told = is_ahead.is_some();
+        // That the clock is off was logged where it was found, and may be why ledger time is ahead of it.
+        match sequencer.clock_trouble().or(is_ahead) {
+            None => health.pass(CHECK_CLOCK),
+            Some(reason) => health.fail(CHECK_CLOCK, reason),
         }
         tokio::select! {
             () = sleep(CLOCK_INTERVAL) => {}

@@ -11,6 +11,7 @@
 
 mod claim;
 mod stream;
+mod traffic;
 
 use std::{collections::HashMap, error::Error, io, sync::Arc, time::Duration};
 
@@ -26,6 +27,8 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 use tower::service_fn;
+use traffic::Stream;
+pub use traffic::Traffic;
 
 use crate::runtime::{time::within, tls::Credentials};
 
@@ -51,8 +54,11 @@ pub struct Transport(Arc<Shared>);
 struct Shared {
     credentials: Option<Arc<Credentials>>,
     /// By address and name.
-    channels: Mutex<HashMap<(String, String), Channel>>,
+    channels: Mutex<HashMap<(String, String), Counted>>,
 }
+
+/// A connection, and what goes over it.
+type Counted = (Channel, Arc<Traffic>);
 
 impl Transport {
     /// Connections with these credentials; without an authority among them they are plain.
@@ -70,10 +76,18 @@ impl Transport {
     /// # Errors
     /// When that is no address.
     pub fn channel(&self, address: &str, name: &str) -> Result<Channel, NoAddress> {
+        self.channel_counted(address, name).map(|(channel, _)| channel)
+    }
+
+    /// The same, and what goes over it.
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub fn channel_counted(&self, address: &str, name: &str) -> Result<Counted, NoAddress> {
         let mut channels = self.0.channels.lock();
         let key = (address.to_owned(), name.to_owned());
-        if let Some(channel) = channels.get(&key) {
-            return Ok(channel.clone());
+        if let Some(known) = channels.get(&key) {
+            return Ok(known.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| NoAddress(address.to_owned()))?;
         let endpoint = endpoint
@@ -83,10 +97,13 @@ impl Transport {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         let (shared, name) = (Arc::clone(&self.0), name.to_owned());
-        let connector = service_fn(move |uri: Uri| connect(Arc::clone(&shared), uri, name.clone()));
-        let channel = endpoint.connect_with_connector_lazy(connector);
-        channels.insert(key, channel.clone());
-        Ok(channel)
+        let traffic = Arc::<Traffic>::default();
+        let counts = Arc::clone(&traffic);
+        let connector =
+            service_fn(move |uri: Uri| connect(Arc::clone(&shared), uri, name.clone(), Arc::clone(&counts)));
+        let made = (endpoint.connect_with_connector_lazy(connector), traffic);
+        channels.insert(key, made.clone());
+        Ok(made)
     }
 }
 
@@ -106,11 +123,15 @@ fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(Error::source(status), |&cause| cause.source())
 }
 
-async fn connect(shared: Arc<Shared>, uri: Uri, name: String) -> io::Result<TokioIo<Connected>> {
+async fn connect(
+    shared: Arc<Shared>,
+    uri: Uri,
+    name: String,
+    traffic: Arc<Traffic>,
+) -> io::Result<TokioIo<Stream<Connected>>> {
     let connected = within(CONNECT_MAX, dial(&shared, &uri, &name)).await;
-    Ok(TokioIo::new(
-        connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?,
-    ))
+    let connected = connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+    Ok(TokioIo::new(Stream::new(connected, traffic)))
 }
 
 async fn dial(shared: &Shared, uri: &Uri, name: &str) -> io::Result<Connected> {

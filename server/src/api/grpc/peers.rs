@@ -4,9 +4,9 @@ use std::pin::Pin;
 
 use engine::ledger::{Command, MemberChange, Outcome};
 use proto::v1::{
-    AppendRequest, AppendResponse, InstallRequest, InstallResponse, JoinRequest, JoinResponse, ProposeRequest,
-    ProposeResponse, ReadIndexRequest, ReadIndexResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
-    VoteResponse, peers_server::Peers,
+    AppendRequest, AppendResponse, ClockRequest, ClockResponse, InstallRequest, InstallResponse, JoinRequest,
+    JoinResponse, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse, ReceivedRequest,
+    ReceivedResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse, peers_server::Peers,
 };
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -107,6 +107,12 @@ impl Peers for Service {
         Ok(Response::new(Box::pin(answers)))
     }
 
+    async fn received(&self, request: Request<ReceivedRequest>) -> Result<Response<ReceivedResponse>, Status> {
+        let claim = self.claim(&request)?;
+        let answer = self.peers.received(&claim, request.into_inner()).await;
+        answer.map(Response::new).map_err(|error| refused(&error))
+    }
+
     async fn install(&self, request: Request<Streaming<InstallRequest>>) -> Result<Response<InstallResponse>, Status> {
         let claim = self.claim(&request)?;
         let answer = self.peers.install(&claim, request.into_inner()).await;
@@ -132,6 +138,12 @@ impl Peers for Service {
     async fn read_index(&self, request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexResponse>, Status> {
         let claim = self.claim(&request)?;
         let answer = self.peers.read_index(&claim).await;
+        answer.map(Response::new).map_err(|error| refused(&error))
+    }
+
+    async fn clock(&self, request: Request<ClockRequest>) -> Result<Response<ClockResponse>, Status> {
+        let claim = self.claim(&request)?;
+        let answer = self.peers.clock(&claim);
         answer.map(Response::new).map_err(|error| refused(&error))
     }
 }

@@ -12,7 +12,10 @@ use engine::{
 use openraft::storage::RaftStateMachine as _;
 use serde_json::json;
 
-use super::{super::tests::Machine as Node, *};
+use super::{
+    super::tests::{Machine as Node, no_images},
+    *,
+};
 use crate::metrics::Metrics;
 
 fn entry(index: u64, commands: impl IntoIterator<Item = Command>) -> EntryResponder<Types> {
@@ -76,7 +79,7 @@ async fn one_by_one() -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn open(engine: &Engine) -> Machine {
-    Machine::open(engine.clone(), None, &Metrics::new()).unwrap()
+    Machine::open(engine.clone(), no_images(), &Metrics::new()).unwrap()
 }
 
 fn rows(view: &dyn View) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -183,7 +186,9 @@ async fn half_of_a_snapshot_is_not_gone_on_with() {
     };
     let frame = Batch::one(Mutation::Raft(vec![raft_state::put(&row)]));
     engine.commit(frame, Durability::Synced).await.unwrap();
-    let refused = Machine::open(engine, None, &Metrics::new()).map(drop).unwrap_err();
+    let refused = Machine::open(engine, no_images(), &Metrics::new())
+        .map(drop)
+        .unwrap_err();
     assert_eq!(
         refused.to_string(),
         "the snapshot image-7 was being put in place when the node ended, and nobody has said where it lies"

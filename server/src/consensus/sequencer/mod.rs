@@ -4,7 +4,7 @@ use std::{io, panic, sync::Arc, thread::JoinHandle, time::Duration};
 
 use engine::{
     CommitError, Engine,
-    clock::Clock,
+    clock::{Clock, Timestamp},
     ledger::{self, AdoptedMember, Command, Decision, Idempotency, Overlay, PoolConcept, Proposal},
 };
 use metrics::{Gauge, Histogram};
@@ -144,11 +144,12 @@ impl Sequencer {
         let (sender, started) = std::sync::mpsc::sync_channel(1);
         let thread = {
             let (engine, raft, metrics) = (engine.clone(), settings.raft, metrics.clone());
+            let clock = Arc::clone(&clock);
             let stopped = stopped.clone();
             tasks::thread("sequencer", move || {
                 let mourner = Mourner(stop.clone());
                 runtime.block_on(async {
-                    let member = match Member::start(&engine, company, &raft, &metrics).await {
+                    let member = match Member::start(&engine, clock, company, &raft, &metrics).await {
                         Ok(member) => member,
                         Err(error) => return drop(sender.send(Err(error))),
                     };
@@ -253,8 +254,13 @@ impl Sequencer {
     fn check_size(&self, proposal: &Proposal, weight: usize) -> Result<(), CommitError> {
         let Shared { engine, cluster, .. } = &*self.0;
         let bytes_max = record_bytes_max(engine);
+        // Whoever leads may give it another time, which may take more bytes.
+        let timed = || Proposal {
+            at: Timestamp(u64::MAX),
+            ..proposal.clone()
+        };
         // A command weighs more than its record has bytes.
-        if weight > bytes_max && messages::proposals(&Proposals([proposal.clone()].into())).len() > bytes_max {
+        if weight > bytes_max && messages::proposals(&Proposals([timed()].into())).len() > bytes_max {
             return Err(CommitError::TooLarge { bytes_max });
         }
         if weight <= TRIED_BYTES {
@@ -290,6 +296,12 @@ impl Sequencer {
     #[must_use]
     pub fn quorum(&self) -> watch::Receiver<Option<String>> {
         self.0.quorum.clone()
+    }
+
+    /// What is wrong with this node's clock, by those of the other members; `None` while it is right, or nobody can say.
+    #[must_use]
+    pub fn clock_trouble(&self) -> Option<String> {
+        self.0.member.clock_trouble()
     }
 
     /// What answers the other members.
@@ -395,6 +407,7 @@ async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Option<Waiting>>) 
         })
     };
     let following = tasks::spawn(member.clone().follow_roster());
+    let clocks = tasks::spawn(member.clone().watch_clocks());
     let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
     let mut gatherer = Gatherer::new(queue, Limits::of_an_entry(&decider.engine));
     loop {
@@ -416,6 +429,7 @@ async fn run(decider: Decider, queue: mpsc::UnboundedReceiver<Option<Waiting>>) 
     let _answered = in_flight.acquire_many(all).await;
     begun.abort();
     following.abort();
+    clocks.abort();
     member.stop().await;
     watcher.abort();
 }

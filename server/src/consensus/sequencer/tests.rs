@@ -343,8 +343,7 @@ async fn the_largest_transaction_is_decided_and_a_larger_one_is_refused() {
     let (engine, sequencer, _) = sequencer(Settings::default());
     let bytes_max = record_bytes_max(&engine);
     let of = |bytes| messages::proposals(&Proposals([super::super::tests::unwritten(bytes)].into())).len();
-    // The clock's time is longer than theirs.
-    let around = of(bytes_max) - bytes_max + 8;
+    let around = of(bytes_max) - bytes_max;
     for (bytes, fits) in [(bytes_max - around, true), (bytes_max - around + 1, false)] {
         let heavy = super::super::tests::unwritten(bytes).command;
         let (heavy, light) = tokio::join!(

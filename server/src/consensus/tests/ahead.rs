@@ -19,7 +19,7 @@ use super::{
         machine,
         types::{Entry, LogId, Proposals, log_id, stored_entry},
     },
-    Machine,
+    Machine, no_images,
 };
 use crate::metrics::Metrics;
 
@@ -46,7 +46,10 @@ fn registers(term: u64, index: u64) -> Entry {
 fn open(engine: &Engine) -> (Log, machine::Machine) {
     let metrics = Metrics::new();
     let log = Log::open(engine.clone(), &metrics).unwrap();
-    (log, machine::Machine::open(engine.clone(), None, &metrics).unwrap())
+    (
+        log,
+        machine::Machine::open(engine.clone(), no_images(), &metrics).unwrap(),
+    )
 }
 
 /// What openraft does at its start; where the log ends then.

@@ -27,7 +27,7 @@ use super::{
         snapshot::Image,
         types::{Vote, meta_of},
     },
-    Machine, clock,
+    Machine, clock, no_images,
 };
 use crate::metrics::Metrics;
 
@@ -62,11 +62,11 @@ async fn what_one_exports_another_installs() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("image");
     let (from, to) = (registered(0..30).await, registered(100..110).await);
-    let applied = from.export_image(&path).unwrap();
+    let applied = from.export_image(&path).unwrap().applied;
     let metrics = Metrics::new();
     let mut log = Log::open(to.clone(), &metrics).unwrap();
     log.save_vote(&Vote::new(9, 3)).await.unwrap();
-    let mut member = machine::Machine::open(to.clone(), None, &metrics).unwrap();
+    let mut member = machine::Machine::open(to.clone(), no_images(), &metrics).unwrap();
     let meta = meta_of(&applied).unwrap();
 
     // Bytes that are not what they are said to be change nothing.
@@ -93,7 +93,7 @@ async fn what_one_exports_another_installs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_is_a_position_and_costs_one_row() {
     let engine = registered(0..5).await;
-    let mut member = machine::Machine::open(engine.clone(), None, &Metrics::new()).unwrap();
+    let mut member = machine::Machine::open(engine.clone(), no_images(), &Metrics::new()).unwrap();
     let (last, members) = member.applied_state().await.unwrap();
     let built = member.get_snapshot_builder().await.build_snapshot().await.unwrap();
     assert_eq!((built.meta.last_log_id, &built.meta.last_membership), (last, &members));
@@ -149,7 +149,7 @@ async fn an_install_that_was_cut_short_is_ended_before_the_node_leads() {
         for _ in 0..of_receiver {
             lead_again(&to).await;
         }
-        let then = from.export_image(&path).unwrap();
+        let then = from.export_image(&path).unwrap().applied;
         let kept = place.path().join("kept");
         std::fs::rename(&path, &kept).unwrap();
         // Raft saves the vote of whoever sends an image before it takes it.
@@ -190,7 +190,7 @@ async fn what_is_of_a_later_leader_than_the_vote_does_not_start() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("image");
     let (from, to) = (registered(0..30).await, registered(100..110).await);
-    while from.export_image(&path).unwrap().last.unwrap().term < vote(&to).term + 2 {
+    while from.export_image(&path).unwrap().applied.last.unwrap().term < vote(&to).term + 2 {
         lead_again(&from).await;
     }
     image::install(&to, &path).unwrap();

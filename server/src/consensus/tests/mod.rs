@@ -25,17 +25,25 @@ mod log;
 mod peers;
 mod suite;
 
+/// What [`clock`] says first.
+const BEGIN_US: u64 = 1_800_000_000_000_000;
+
 /// A clock that ticks a microsecond at each look.
 struct Ticking(AtomicU64);
 
 impl Clock for Ticking {
     fn now(&self) -> Timestamp {
-        Timestamp(1_800_000_000_000_000 + self.0.fetch_add(1, Ordering::Relaxed))
+        Timestamp(BEGIN_US + self.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 
 pub(super) fn clock() -> Arc<dyn Clock> {
     Arc::new(Ticking(AtomicU64::new(0)))
+}
+
+/// A member that neither makes nor takes images.
+pub(super) fn no_images() -> super::images::Images {
+    super::images::Images::new(None, &crate::metrics::Metrics::new())
 }
 
 /// The record of one command that has `bytes` and writes nothing.
@@ -54,7 +62,7 @@ pub(super) fn unwritten(bytes: usize) -> Proposal {
         json: "x".repeat(bytes),
     };
     Proposal {
-        at: Timestamp(1),
+        at: Timestamp(BEGIN_US),
         idempotency: None,
         command: Command::Transact(Transaction {
             namespace: NamespaceId::FIRST_USER,

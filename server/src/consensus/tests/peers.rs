@@ -1,6 +1,6 @@
 //! What other members ask of this one, and what strangers do.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use engine::{
     Engine,
@@ -9,23 +9,27 @@ use engine::{
     ledger::{self, Command, NodeId, Outcome, Proposal},
 };
 use proto::v1 as wire;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     super::{Peers, RaftSettings, Refused, Sequencer, Settings, types::Proposals, wire as messages},
     Machine, clock,
 };
-use crate::{metrics::Metrics, transport::Claim};
+use crate::{metrics::Metrics, runtime::time::Stopwatch, transport::Claim};
 
-fn start(incoming: &Path) -> (Engine, Sequencer) {
-    let engine = Machine::with_segments(16 << 20).open();
-    let settings = Settings {
+fn settings(incoming: &Path) -> Settings {
+    Settings {
         raft: RaftSettings {
             incoming: Some(incoming.to_owned()),
             ..RaftSettings::default()
         },
         ..Settings::default()
-    };
-    let sequencer = Sequencer::start(engine.clone(), clock(), settings, &Metrics::new()).unwrap();
+    }
+}
+
+fn start(incoming: &Path) -> (Engine, Sequencer) {
+    let engine = Machine::with_segments(16 << 20).open();
+    let sequencer = Sequencer::start(engine.clone(), clock(), settings(incoming), &Metrics::new()).unwrap();
     (engine, sequencer)
 }
 
@@ -140,18 +144,37 @@ async fn commands_that_do_not_fit_the_log_are_refused_whoever_forwards_them() {
     sequencer.close();
 }
 
-/// The pieces of an image sent by member 9, which leads in `term`.
-fn pieces(term: u64, bytes: &[u8]) -> impl tokio_stream::Stream<Item = Result<wire::InstallRequest, String>> + Unpin {
-    let ballot = Some(wire::Ballot {
-        term,
-        node: 9,
-        committed: true,
+/// An image as its sender describes it.
+fn described(bytes: &[u8]) -> wire::Image {
+    wire::Image {
+        sum: Sha256::digest(bytes).to_vec(),
+        bytes: bytes.len() as u64,
+    }
+}
+
+/// What member 9, which leads in `term`, sends of an image behind `from`, in pieces of `size`.
+fn pieces(
+    term: u64,
+    image: &wire::Image,
+    bytes: &[u8],
+    (from, size): (usize, usize),
+) -> Vec<Result<wire::InstallRequest, String>> {
+    let mut first = Some(wire::InstallRequest {
+        ballot: Some(wire::Ballot {
+            term,
+            node: 9,
+            committed: true,
+        }),
+        image: Some(image.clone()),
+        from: from as u64,
+        ..wire::InstallRequest::default()
     });
-    let piece = wire::InstallRequest {
-        ballot,
-        data: bytes.to_vec().into(),
+    let piece = |data: &[u8]| {
+        let mut piece = first.take().unwrap_or_default();
+        piece.data = data.to_vec().into();
+        Ok(piece)
     };
-    tokio_stream::once(Ok(piece))
+    bytes[from..].chunks(size).map(piece).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,38 +183,171 @@ async fn images_that_come_have_names_of_their_own_and_are_of_whoever_sends_them(
     let incoming = place.path().join("incoming");
     let (engine, sequencer) = start(&incoming);
     let path = away.path().join("image");
-    let last = engine.export_image(&path).unwrap().last.unwrap();
+    let last = engine.export_image(&path).unwrap().applied.last.unwrap();
     let bytes = std::fs::read(&path).unwrap();
+    let image = described(&bytes);
     // One that was being put in place when the node ended.
     std::fs::create_dir_all(&incoming).unwrap();
     std::fs::write(incoming.join("image"), "of another").unwrap();
     let sender = claim(&engine, 9, "nine");
     let peers = sequencer.peers();
+    let install = async |claim: &Claim, term: u64, bytes: &[u8]| {
+        let pieces = pieces(term, &image, bytes, (0, usize::MAX));
+        peers.install(claim, tokio_stream::iter(pieces)).await.unwrap_err()
+    };
 
     let mut damaged = bytes.clone();
     damaged[20] ^= 1;
-    let refused = peers
-        .install(&sender, pieces(last.term + 1, &damaged))
-        .await
-        .unwrap_err();
+    let refused = install(&sender, last.term + 1, &damaged).await;
     assert!(
         matches!(&refused, Refused::NotTaken(why) if why.contains("damaged")),
         "{refused:?}"
     );
+    let longer = [&bytes[..], b"more"].concat();
+    let refused = install(&sender, last.term + 1, &longer).await;
+    assert!(
+        matches!(&refused, Refused::NotTaken(why) if why.contains("more than")),
+        "{refused:?}"
+    );
     // Its sender led before what it sends was decided.
-    let refused = peers.install(&sender, pieces(last.term - 1, &bytes)).await.unwrap_err();
+    let refused = install(&sender, last.term - 1, &bytes).await;
     assert!(
         matches!(&refused, Refused::NotTaken(why) if why.contains("later leader")),
         "{refused:?}"
     );
     let stranger = claim(&engine, 8, "eight");
-    let refused = peers
-        .install(&stranger, pieces(last.term + 1, &bytes))
-        .await
-        .unwrap_err();
+    let refused = install(&stranger, last.term + 1, &bytes).await;
     assert!(matches!(refused, Refused::Misplaced(_)), "{refused:?}");
 
     assert_eq!(std::fs::read(incoming.join("image")).unwrap(), b"of another");
     assert!(sequencer.stopped().borrow().is_none());
     sequencer.close();
+}
+
+/// The files of images that broke off.
+fn parts(incoming: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(incoming).unwrap().map(|entry| entry.unwrap().path());
+    let is_part = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "part");
+    entries.filter(is_part).collect()
+}
+
+/// Member 9, that sends an image as far as the node itself: it is taken, and there is nothing to put in place.
+struct Sender {
+    peers: Peers,
+    claim: Claim,
+    term: u64,
+    image: wire::Image,
+    bytes: Vec<u8>,
+}
+
+impl Sender {
+    fn of(engine: &Engine, sequencer: &Sequencer) -> Sender {
+        let away = tempfile::tempdir().unwrap();
+        let path = away.path().join("image");
+        let term = engine.export_image(&path).unwrap().applied.last.unwrap().term + 1;
+        let bytes = std::fs::read(&path).unwrap();
+        Sender {
+            peers: sequencer.peers(),
+            claim: claim(engine, 9, "nine"),
+            term,
+            image: described(&bytes),
+            bytes,
+        }
+    }
+
+    /// How much of it the node has.
+    async fn received(&self) -> usize {
+        let since = Stopwatch::start();
+        loop {
+            let image = Some(self.image.clone());
+            match self.peers.received(&self.claim, wire::ReceivedRequest { image }).await {
+                Ok(answer) => return usize::try_from(answer.bytes).unwrap(),
+                // What has come is written beside the call that broke off.
+                Err(Refused::NotTaken(why)) if why.contains("another image") => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert!(
+                since.elapsed() < Duration::from_secs(30),
+                "an image is being taken for ever"
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Sends what stands behind `from`; after so many pieces it breaks off.
+    async fn send(&self, from: usize, pieces_max: usize) -> Result<wire::InstallResponse, Refused> {
+        let mut pieces = pieces(self.term, &self.image, &self.bytes, (from, 64));
+        if pieces_max < pieces.len() {
+            pieces.truncate(pieces_max);
+            pieces.push(Err("the connection is gone".to_owned()));
+        }
+        self.peers.install(&self.claim, tokio_stream::iter(pieces)).await
+    }
+
+    async fn refused(&self, from: usize, pieces_max: usize, expected: &str) {
+        let refused = self.send(from, pieces_max).await.unwrap_err();
+        assert!(
+            matches!(&refused, Refused::NotTaken(why) if why.contains(expected)),
+            "{refused:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_that_breaks_off_goes_on_where_it_ended() {
+    let place = tempfile::tempdir().unwrap();
+    let incoming = place.path().join("incoming");
+    let (engine, sequencer) = start(&incoming);
+    let sender = Sender::of(&engine, &sequencer);
+    let half = sender.bytes.len() / 2;
+    assert_eq!(sender.received().await, 0);
+    sender.refused(0, half / 64, "the connection is gone").await;
+    let has = sender.received().await;
+    let part = parts(&incoming).pop().unwrap();
+    assert!(has > 0 && has <= half, "whole chunks of {half}: {has}");
+    assert_eq!(std::fs::read(&part).unwrap(), sender.bytes[..has]);
+
+    // Beyond what is there nothing is taken, and nothing is lost by it.
+    sender.refused(has + 1, usize::MAX, "bytes of the image are here").await;
+    assert_eq!(sender.received().await, has);
+    // Damage on this disk is found, and only what stands before it is believed.
+    let mut damaged = sender.bytes[..has].to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(&part, &damaged).unwrap();
+    let sound = sender.received().await;
+    assert!(sound < has, "{sound} of {has}");
+    assert_eq!(std::fs::read(&part).unwrap(), sender.bytes[..sound]);
+
+    // The rest is sent, and nothing is left of it once it was looked at.
+    sender.send(sound, usize::MAX).await.unwrap();
+    assert_eq!(std::fs::read_dir(&incoming).unwrap().count(), 0);
+    sequencer.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_part_of_an_image_is_kept_also_over_a_start() {
+    let place = tempfile::tempdir().unwrap();
+    let incoming = place.path().join("incoming");
+    let (engine, sequencer) = start(&incoming);
+    let mut sender = Sender::of(&engine, &sequencer);
+    sender.refused(0, 2, "the connection is gone").await;
+    sender.received().await;
+    let before = parts(&incoming);
+    // Another one takes the place of what broke off.
+    sender.bytes.extend(b"another");
+    sender.image = described(&sender.bytes);
+    sender.refused(0, 2, "the connection is gone").await;
+    sender.received().await;
+    let after = parts(&incoming);
+    assert!(
+        before.len() == 1 && after.len() == 1 && before != after,
+        "{before:?}, {after:?}"
+    );
+    sequencer.close();
+    drop((sender, sequencer));
+    std::fs::write(incoming.join("outgoing-1"), "of another life").unwrap();
+    let again = Sequencer::start(engine, clock(), settings(&incoming), &Metrics::new()).unwrap();
+    assert_eq!(parts(&incoming), after);
+    assert!(!incoming.join("outgoing-1").exists());
+    again.close();
 }

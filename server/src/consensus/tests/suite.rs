@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use wal::storage::{Disk, Faulty, Storage};
 
 use super::{
-    super::{log::Log, machine::Machine, types::Types},
+    super::{images::Images, log::Log, machine::Machine, types::Types},
     clock,
 };
 use crate::metrics::Metrics;
@@ -52,7 +52,12 @@ impl StoreBuilder<Types, Log, Machine, TempDir> for Builder {
         let engine = self.engine(&place);
         let metrics = Metrics::new();
         let log = Log::open(engine.clone(), &metrics).unwrap();
-        let machine = Machine::open(engine, Some(place.path().join("incoming")), &metrics).unwrap();
+        let machine = Machine::open(
+            engine,
+            Images::new(Some(place.path().join("incoming")), &metrics),
+            &metrics,
+        )
+        .unwrap();
         Ok((place, log, machine))
     }
 }

@@ -17,7 +17,7 @@ use tonic::{
 use super::node::{Node, reason, register};
 
 /// Calls that name no namespace, and what shows that they reveal nothing of the reserved ones, or why they may.
-const NAMELESS: [(&str, &str); 24] = [
+const NAMELESS: [(&str, &str); 26] = [
     (
         "/continuum.v1.Namespaces/List",
         "namespaces_are_listed_by_name_in_pages, and the test below",
@@ -50,10 +50,12 @@ const NAMELESS: [(&str, &str); 24] = [
         "only members: everything is replicated to them",
     ),
     ("/continuum.v1.Peers/Append", "only members"),
+    ("/continuum.v1.Peers/Received", "only members"),
     ("/continuum.v1.Peers/Install", "only members"),
     ("/continuum.v1.Peers/TransferLeader", "only members"),
     ("/continuum.v1.Peers/Propose", "only members"),
     ("/continuum.v1.Peers/ReadIndex", "only members"),
+    ("/continuum.v1.Peers/Clock", "a time"),
 ];
 
 /// The fields by which messages name a namespace: `name` only where a namespace is all that has one.
