@@ -121,6 +121,12 @@ impl Launch {
         &self.data
     }
 
+    /// Where its gRPC will be served.
+    #[must_use]
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
+    }
+
     /// Starts the process without waiting for it to be ready.
     ///
     /// # Panics

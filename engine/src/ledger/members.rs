@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Found ─► the node that stood alone is the first member
+//!  Form  ─► several that agreed on each other before there was a cluster are its first members
 //!  Invite (sum of a token's secret) ─► Admit (the same sum, a name, raft's number) ─► a member      once; again for the same: nothing
 //!  SetRole, Move, Remove
 //! ```
@@ -80,6 +81,11 @@ pub enum Change {
         /// Which.
         name: String,
     },
+    /// Those that raft began with are the first members, and vote.
+    Form {
+        /// Name, raft's number and address of each.
+        members: Vec<(String, u64, String)>,
+    },
 }
 
 impl Change {
@@ -90,6 +96,7 @@ impl Change {
             Change::Found { name, address, .. } | Change::Admit { name, address, .. } => name.len() + address.len(),
             Change::Invite { replaces, .. } => replaces.as_ref().map_or(0, String::len),
             Change::SetRole { name, .. } | Change::Remove { name } => name.len(),
+            Change::Form { members } => members.iter().map(|(name, _, at)| name.len() + at.len()).sum(),
         }
     }
 }
@@ -183,6 +190,7 @@ pub(super) fn change(overlay: &mut Overlay<'_>, now: Timestamp, change: Change) 
         }
         Change::SetRole { name, role } => set_role(&mut roster, name, *role),
         Change::Remove { name } => remove(&mut roster, name),
+        Change::Form { members } => form(&mut roster, now, members),
     };
     if let Err(refusal) = verdict {
         return Ok(Verdict::Refused(super::Refusal::Members(refusal)));
@@ -215,6 +223,28 @@ fn found(roster: &mut Roster, now: Timestamp, name: &str, voter: u64, address: &
         return Err(Refusal::MemberExists { name: name.to_owned() });
     }
     address.clone_into(&mut member.address);
+    Ok(())
+}
+
+/// Each of the first members says this once it hears a leader, so only the first word counts: whoever was removed or moved since stays so.
+fn form(roster: &mut Roster, now: Timestamp, members: &[(String, u64, String)]) -> Result<(), Refusal> {
+    if !roster.members.is_empty() {
+        return Ok(());
+    }
+    if members.len() > VOTERS_MAX {
+        return Err(Refusal::VotersFull);
+    }
+    roster.members = members
+        .iter()
+        .map(|(name, voter, address)| Member {
+            name: name.clone(),
+            voter: *voter,
+            address: address.clone(),
+            role: Role::Voter,
+            since: now,
+        })
+        .collect();
+    roster.members.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(())
 }
 

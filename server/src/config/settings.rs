@@ -25,7 +25,7 @@ pub struct Settings {
     pub runtime: Runtime,
     /// Certificates; not yet in effect.
     pub tls: Tls,
-    /// Finding other nodes; not yet in effect.
+    /// Finding other nodes; in effect only as far as nodes form a cluster together.
     pub discovery: Discovery,
     /// Consensus: timing, and how long its log grows.
     pub raft: Raft,
@@ -298,6 +298,8 @@ pub struct Discovery {
     pub dns_domain: Option<String>,
     /// `HOST:PORT` of nodes to try first.
     pub bootstrap_nodes: Vec<String>,
+    /// So many nodes without data, this one and those of the bootstrap list, form a cluster; 0: none do.
+    pub bootstrap_expect: u32,
 }
 
 impl Default for Discovery {
@@ -307,6 +309,7 @@ impl Default for Discovery {
             methods,
             dns_domain: None,
             bootstrap_nodes: Vec::new(),
+            bootstrap_expect: 0,
         }
     }
 }

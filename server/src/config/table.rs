@@ -71,7 +71,7 @@ macro_rules! row {
 
 /// The table.
 #[rustfmt::skip] // one setting reads as one entry
-pub static ROWS: [Row; 48] = [
+pub static ROWS: [Row; 49] = [
     row!("node_id", "CONTINUUM_NODE_ID", "node-id", node.id,
         "Name of this node; without it one is generated at first start and kept in the data directory",
         alias "NODE_ID"),
@@ -159,8 +159,10 @@ pub static ROWS: [Row; 48] = [
         "Name whose SRV records list the nodes",
         awaits "discovery"),
     row!("bootstrap_nodes", "CONTINUUM_BOOTSTRAP_NODES", "bootstrap", discovery.bootstrap_nodes,
-        "HOST:PORT of nodes to try first",
-        alias "BOOTSTRAP_NODES", awaits "discovery"),
+        "HOST:PORT of nodes to try first; with bootstrap_expect, of the nodes to form a cluster with",
+        alias "BOOTSTRAP_NODES"),
+    row!("bootstrap_expect", "CONTINUUM_BOOTSTRAP_EXPECT", "bootstrap-expect", discovery.bootstrap_expect,
+        "So many nodes without data, this one and those of bootstrap_nodes, form a cluster once all of them agree; 0: none do"),
     row!("raft.election_timeout", "CONTINUUM_RAFT_ELECTION_TIMEOUT", "raft-election-timeout", raft.election_timeout_ms,
         "Shortest and longest wait before an election, milliseconds"),
     row!("raft.heartbeat_interval", "CONTINUUM_RAFT_HEARTBEAT_INTERVAL", "raft-heartbeat-interval", raft.heartbeat_interval_ms,

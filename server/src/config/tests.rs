@@ -311,7 +311,8 @@ fn what_is_printed_loads_again_as_the_same_settings() {
     }
     let json = effective.to_json(true);
     assert_eq!(json["node_id"]["origin"], "environment CONTINUUM_NODE_ID");
-    assert_eq!(json["bootstrap_nodes"]["in_effect"], false);
+    assert_eq!(json["bootstrap_nodes"]["in_effect"], true);
+    assert_eq!(json["dns_domain"]["in_effect"], false);
     assert_eq!(
         effective.to_json(false)["raft.election_timeout"],
         serde_json::json!([150, 300])

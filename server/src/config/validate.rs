@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use engine::ledger::Limits;
+use engine::ledger::{Limits, VOTERS_MAX};
 
-use super::settings::{Contribution, Gossip, Http, Node, Raft, Runtime, Settings, Storage, Tls};
+use super::settings::{Contribution, Discovery, Gossip, Http, Node, Raft, Runtime, Settings, Storage, Tls};
 
 const MIB: u64 = 1024 * 1024;
 const NODE_ID_BYTES_MAX: usize = 256;
@@ -21,9 +21,7 @@ pub(super) fn problems(settings: &Settings) -> Vec<String> {
     settings.tls.validate(&mut problems);
     settings.raft.validate(&mut problems);
     settings.gossip.validate(&mut problems);
-    for node in &settings.discovery.bootstrap_nodes {
-        check_host_port("bootstrap_nodes", node, &mut problems);
-    }
+    settings.discovery.validate(&settings.tls, &mut problems);
     problems
 }
 
@@ -185,6 +183,32 @@ impl Tls {
         require(self.ca.is_none() || self.cert.is_some(), problems, || {
             "tls.ca says whose certificates callers must show, so the node needs its own: give tls.cert and tls.key too"
                 .to_owned()
+        });
+    }
+}
+
+impl Discovery {
+    fn validate(&self, tls: &Tls, problems: &mut Vec<String>) {
+        for node in &self.bootstrap_nodes {
+            check_host_port("bootstrap_nodes", node, problems);
+        }
+        if self.bootstrap_expect == 0 {
+            return;
+        }
+        let (expect, listed) = (self.bootstrap_expect as usize, self.bootstrap_nodes.len());
+        require((2..=VOTERS_MAX).contains(&expect), problems, || {
+            format!(
+                "bootstrap_expect is {expect}: 2 to {VOTERS_MAX} nodes form a cluster together, best three or five; one that is to stand alone needs no such setting"
+            )
+        });
+        // Whom to form a cluster with is never guessed: which nodes happen to answer first must not decide it.
+        require(listed == expect || listed + 1 == expect, problems, || {
+            format!(
+                "bootstrap_expect is {expect} and bootstrap_nodes names {listed}: name exactly the nodes that are to form the cluster, this one may be among them"
+            )
+        });
+        require(tls.cert.is_none() || tls.ca.is_some(), problems, || {
+            "nodes that form a cluster over TLS must know each other by an authority: give tls.ca".to_owned()
         });
     }
 }

@@ -5,6 +5,7 @@
 //!          no members yet, alone:  leads at once ─► a blank entry applied: everything before it is, too
 //!                                  ─► a snapshot, and the log begins behind it: what was here before raft is in no log
 //!          no members yet, joins:  waits until a leader says more
+//!          no members yet, forms:  begins with the members that all of them begin with; one of them is elected
 //!  watch   its core has died ─► `stopped` says why, within 100 ms
 //!          nobody leads, or the leader hears nothing of a majority ─► `quorum` says why
 //! ```
@@ -121,6 +122,8 @@ pub enum Founding {
     Alone,
     /// Some leader was told of it and will speak to it.
     Joins,
+    /// It begins with these, itself among them, and they with it: number, name and address of each. All of them are bound to that.
+    Together(Vec<(u64, String, String)>),
 }
 
 /// The other members, as far as this node knows before it has read its log.
@@ -280,6 +283,7 @@ impl Member {
                 vec![(self.id, name, String::new())]
             }
             Founding::Joins => return Ok(()),
+            Founding::Together(members) => members,
         };
         let peer = |(id, name, address)| (id, Peer { name, address });
         let members: BTreeMap<u64, Peer> = members.into_iter().map(peer).collect();

@@ -74,6 +74,15 @@ impl Peers {
         self.member.engine.cluster()
     }
 
+    /// Whether raft knows a member by this number and name.
+    #[must_use]
+    pub fn knows(&self, number: u64, name: &str) -> bool {
+        let metrics = self.member.raft.metrics();
+        let now = metrics.borrow_watched();
+        let known = now.membership_config.membership().get_node(&number);
+        known.is_some_and(|known| known.name == name)
+    }
+
     /// Whoever calls means this node, and is who raft knows under its number; whether raft knows it.
     fn admit(&self, claim: &Claim) -> Result<bool, Refused> {
         let own = self.member.id;

@@ -32,6 +32,19 @@ pub enum Error {
         "this node has begun to join a cluster and needs the join token to go on: give it again, or remove the data directory to begin anew"
     )]
     HalfJoined,
+    /// It had agreed to form one.
+    #[error(
+        "this node has agreed to form a cluster with others and may belong to it: start it with bootstrap_expect and bootstrap_nodes as before, or remove the data directory to begin anew"
+    )]
+    HalfFormed,
+    /// It had agreed to form one by another name or address.
+    #[error(
+        "this node has agreed to form a cluster of {0}: start it by the name and at the address that it had then, or remove the data directories of all of them to begin anew"
+    )]
+    BoundOtherwise(String),
+    /// It cannot form one so.
+    #[error("no cluster is formed with this node: {0}")]
+    Never(String),
     /// Nobody could find it.
     #[error("other members must be able to reach this node: say where with --advertise-address HOST:PORT")]
     NoAddress,

@@ -7,15 +7,15 @@ use tokio::{net::TcpListener, task::JoinHandle as Task};
 use tonic_health::server::HealthReporter;
 
 use super::{
-    CHECK_ENGINE, CHECK_SEARCH, CHECK_SEARCH_BUILT, CHECK_SEQUENCER, CHECK_SERVING, CHECKS, Components, Node,
-    StartError, timed_log::Timed, upkeep, watch,
+    CHECK_ENGINE, CHECK_FORMATION, CHECK_SEARCH, CHECK_SEARCH_BUILT, CHECK_SEQUENCER, CHECK_SERVING, CHECKS,
+    Components, Node, StartError, forming, timed_log::Timed, upkeep, watch,
 };
 use crate::{
     api::{grpc, http},
     config,
     consensus::{self, Company, Sequencer},
     contribution::{self, Contribution},
-    formation,
+    formation::{self, Begin},
     metrics::{self as counts, Metrics},
     runtime::{
         directory::Directory,
@@ -50,7 +50,10 @@ impl Node {
             authority: credentials.as_ref().and_then(|credentials| credentials.authority()),
         };
         let store = Store::open_beside(settings, &clock, &metrics).await?;
-        let company = store.settle(settings, credentials.as_ref(), &reach).await?;
+        let company = store
+            .settle(settings, credentials.as_ref(), &reach, (&sockets, &health, &metrics))
+            .await?;
+        let founders = forming::founders(&company.founding);
         let (directory, name, engine, snapshots) = store.engine_beside(&clock).await?;
         health.pass(CHECK_ENGINE);
         let order = sequencer_settings(settings, directory.path());
@@ -80,7 +83,7 @@ impl Node {
         let (faces, grpc_health) = rows.serve(sockets, about, (settings, reach), &faces_stop);
         rows.health.pass(CHECK_SERVING);
         grpc::set_ready(&grpc_health, rows.health.ready().passes()).await;
-        let mut background = rows.watch(grpc_health, enforced, &background_stop);
+        let mut background = rows.watch(grpc_health, (enforced, founders), &background_stop);
         background
             .extend(credentials.map(|credentials| tasks::spawn(watch::over_credentials(credentials, background_stop))));
         let Rows {
@@ -222,7 +225,12 @@ impl Rows {
     }
 
     /// What works behind the faces, until `stop`.
-    fn watch(&self, grpc_health: HealthReporter, enforced: bool, stop: &Stop) -> Vec<Task<()>> {
+    fn watch(
+        &self,
+        grpc_health: HealthReporter,
+        (enforced, founders): (bool, Option<forming::Members>),
+        stop: &Stop,
+    ) -> Vec<Task<()>> {
         let Rows {
             engine,
             sequencer,
@@ -241,7 +249,7 @@ impl Rows {
         let members = sequencer.clone();
         metrics.rows_with(move || members.rows());
         let (usage, usage_stop) = (contribution.clone(), stop.clone());
-        vec![
+        let mut tasks = vec![
             tasks::spawn(watch::over_life(
                 engine.clone(),
                 sequencer.clone(),
@@ -267,7 +275,12 @@ impl Rows {
             tasks::spawn(watch::over_cuts(snapshots.clone(), stop.clone())),
             tasks::spawn(upkeep::run(engine.clone(), Arc::clone(clock), stop.clone())),
             tasks::spawn(async move { usage.flush_usage(usage_stop).await }),
-        ]
+        ];
+        tasks.extend(founders.map(|founders| {
+            let (engine, sequencer) = (engine.clone(), sequencer.clone());
+            tasks::spawn(forming::register(engine, sequencer, founders, stop.clone()))
+        }));
+        tasks
     }
 }
 
@@ -286,9 +299,9 @@ async fn start_sequencer(
 }
 
 /// Where both faces are served.
-struct Sockets {
-    grpc: listener::Socket,
-    http: listener::Socket,
+pub(super) struct Sockets {
+    pub(super) grpc: listener::Socket,
+    pub(super) http: listener::Socket,
 }
 
 impl Sockets {
@@ -397,6 +410,7 @@ impl Store {
         settings: &config::Settings,
         credentials: Option<&Arc<Credentials>>,
         reach: &grpc::Reach,
+        (sockets, health, metrics): (&Sockets, &Health, &Metrics),
     ) -> Result<Company, StartError> {
         let transport = Transport::new(credentials.cloned());
         let token = settings.node.join.as_deref().map(str::parse).transpose();
@@ -408,11 +422,25 @@ impl Store {
             transport: &transport,
             entropy: entropy::bits,
         };
-        let settled = formation::settle(self.directory.path(), &self.environment, token.as_ref(), newcomer).await;
-        Ok(Company {
-            founding: settled?,
-            transport,
-        })
+        let (directory, environment) = (self.directory.path(), &self.environment);
+        let told = (token.as_ref(), forming::wanted(settings));
+        let founding = match formation::begin(directory, environment, told, &newcomer)? {
+            Begin::Settled(founding) => founding,
+            Begin::Join => {
+                let token = token.as_ref().expect("only a token lets a node join");
+                formation::join(directory, environment, token, &newcomer).await?
+            }
+            Begin::Meet(meeting) => {
+                let secure = reach.authority.is_some();
+                let stage = forming::Stage::open(&meeting, secure, sockets, (settings, health, metrics))?;
+                let waiting = |why: &str| health.fail(CHECK_FORMATION, format!("waiting for {why}"));
+                let formed = formation::meet(&meeting, environment, &transport, waiting).await;
+                stage.close().await;
+                formed?
+            }
+        };
+        health.pass(CHECK_FORMATION);
+        Ok(Company { founding, transport })
     }
 
     /// Opens the engine, and looks through what is kept beside it. Blocks.
@@ -512,7 +540,7 @@ fn grpc_settings(settings: &config::Settings) -> grpc::Settings {
     }
 }
 
-fn listener_settings(settings: &config::Settings) -> listener::Settings {
+pub(super) fn listener_settings(settings: &config::Settings) -> listener::Settings {
     let http = &settings.http;
     listener::Settings {
         connections_max: http.connections_max as usize,

@@ -1,16 +1,19 @@
 //! A node put together from its rows.
 //!
 //! ```text
-//!  start:  bind both addresses ─► lock the data directory ─► engine (replay) ─► raft ─► limits ─► faces accept
+//!  start:  bind both addresses ─► lock the data directory ─► whose data? ─► engine (replay) ─► raft ─► limits ─► faces accept
+//!                                                              └► nobody's yet: joins, or forms a cluster with others (`forming`)
 //!                                                              └► search thread: rebuild, then follow
 //!  stop:   unready ─► faces drain ─► usage counts ─► sequencer ─► engine (flush) ─► unlock
 //!  fail:   engine or sequencer stopped by itself ─► not live; `failed` says why; the process must exit
 //! ```
 //!
-//! Nothing is accepted before the engine has recovered; connections that come earlier wait in the kernel's backlog.
+//! Nothing is accepted before the engine has recovered, but what others ask a node with which they form a cluster; connections that come
+//! earlier wait in the kernel's backlog.
 //! `continuumd`, the tests and the benches all start a node here. The module refuses to decide anything itself.
 
 mod assemble;
+mod forming;
 mod timed_log;
 mod upkeep;
 mod watch;
@@ -38,6 +41,8 @@ use crate::{
 
 /// The engine works.
 const CHECK_ENGINE: &str = "engine";
+/// The node's data are of a node of some cluster: it does not wait for others to form one.
+const CHECK_FORMATION: &str = "formation";
 /// The sequencer works.
 const CHECK_SEQUENCER: &str = "sequencer";
 /// The search index follows the pool.
@@ -54,7 +59,8 @@ const CHECK_DISK: &str = "disk";
 /// This machine's clock agrees with those of the other members and is not behind ledger time: limits slide.
 const CHECK_CLOCK: &str = "clock";
 
-const CHECKS: [(&str, Bearing); 8] = [
+const CHECKS: [(&str, Bearing); 9] = [
+    (CHECK_FORMATION, Bearing::Ready),
     (CHECK_ENGINE, Bearing::Live),
     (CHECK_SEQUENCER, Bearing::Live),
     (CHECK_QUORUM, Bearing::Ready),

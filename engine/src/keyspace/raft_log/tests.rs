@@ -7,7 +7,7 @@ use crate::{
     keyspace::{codec::refuses_all_but, raft_state::Peer},
     ledger::{
         Action, AdoptedConcept, AdoptedContribution, AdoptedMember, Command, Compare, Holds, Idempotency, Limits,
-        NamespacePolicy, NodeId, PoolConcept, Replication, Transaction,
+        MemberChange, NamespacePolicy, NodeId, PoolConcept, Replication, Transaction,
     },
     store::memory::Memory,
 };
@@ -129,6 +129,17 @@ fn golden_bytes_of_commands() {
         strategy: Strategy::MergeUnion,
     };
     assert_eq!(command(policy), [6, 1, b's', 2]);
+}
+
+#[test]
+fn golden_bytes_of_changes_of_members() {
+    let remove = MemberChange::Remove { name: "m".to_owned() };
+    assert_eq!(command(Command::Members(remove)), [8, 4, 1, b'm']);
+    let form = MemberChange::Form {
+        members: vec![("m".to_owned(), 9, "a".to_owned()), ("n".to_owned(), 8, "b".to_owned())],
+    };
+    let members = [1, b'm', 9, 1, b'a', 1, b'n', 8, 1, b'b'];
+    assert_eq!(command(Command::Members(form)), [&[8, 5, 2][..], &members].concat());
 }
 
 #[test]

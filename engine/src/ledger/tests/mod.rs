@@ -4,6 +4,7 @@ mod adopt;
 mod audit;
 mod credit;
 mod idempotency;
+mod members;
 mod namespaces;
 mod replay;
 mod rules;

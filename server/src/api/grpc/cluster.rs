@@ -76,8 +76,20 @@ impl Service {
         })
     }
 
+    /// The members; none of a node that stands alone.
+    fn registered(&self) -> Result<Vec<Member>, Refused> {
+        let members = self.members()?;
+        if members.is_empty() && self.components.sequencer.view().members.len() > 1 {
+            // Nodes that have formed a cluster together register each other as soon as one of them leads.
+            let why = "the cluster has just been formed and its members are not registered yet".to_owned();
+            return Err(Refused::Commit(CommitError::Unavailable(why)));
+        }
+        Ok(members)
+    }
+
     async fn init_checked(&self) -> Result<InitClusterResponse, Refused> {
         let address = self.address()?;
+        self.registered()?;
         let found = MemberChange::Found {
             name: self.components.engine.actor().node.to_string(),
             voter: self.components.sequencer.view().id,
@@ -112,7 +124,7 @@ impl Service {
         if let Some(why) = self.components.sequencer.view().trouble {
             return Err(Refused::Commit(CommitError::Unavailable(why)));
         }
-        let members = self.members()?;
+        let members = self.registered()?;
         if members.is_empty() {
             return Err(Refused::Peer {
                 code: Code::FailedPrecondition,

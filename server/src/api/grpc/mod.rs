@@ -34,6 +34,7 @@ mod directory;
 mod feed;
 mod fields;
 mod flow;
+pub mod forming;
 mod namespaces;
 mod peers;
 mod render;

@@ -4,9 +4,10 @@ use std::pin::Pin;
 
 use engine::ledger::{Command, MemberChange, Outcome};
 use proto::v1::{
-    AppendRequest, AppendResponse, ClockRequest, ClockResponse, InstallRequest, InstallResponse, JoinRequest,
-    JoinResponse, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse, ReceivedRequest,
-    ReceivedResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse, peers_server::Peers,
+    AppendRequest, AppendResponse, ClockRequest, ClockResponse, Formed, InstallRequest, InstallResponse, JoinRequest,
+    JoinResponse, MeetRequest, MeetResponse, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse,
+    ReceivedRequest, ReceivedResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    meet_response::Stand, peers_server::Peers,
 };
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -14,7 +15,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::{Components, status};
 use crate::{
     consensus::{self, Refused},
-    formation::Token,
+    formation::{NO_CLUSTER, Token},
     runtime::listener::Peer,
     transport::{Claim, NotHim},
 };
@@ -34,25 +35,25 @@ impl Service {
 
     /// Who calls.
     fn claim<T>(&self, request: &Request<T>) -> Result<Claim, Status> {
-        let peer = request.extensions().get::<Peer>();
-        let claim = Claim::verify(
-            request.metadata(),
-            peer,
-            self.peers.cluster(),
-            self.components.reach.authority.is_some(),
-        );
-        claim.map_err(|error| {
-            let reason = match error {
-                NotHim::Silent => "PEER_UNKNOWN",
-                NotHim::Foreign => "CLUSTER_FOREIGN",
-                NotHim::Name(_) => "PEER_NAME",
-            };
-            tracing::warn!(caller = ?peer.map(|peer| peer.address), "a call of another node was refused: {error}");
-            let why = error.to_string();
-            let code = Code::PermissionDenied;
-            status::Refused::Peer { code, reason, why }.into()
-        })
+        let secure = self.components.reach.authority.is_some();
+        claim(request, self.peers.cluster(), secure)
     }
+}
+
+/// Who of `cluster` calls; on TLS (`secure`) it is known by its certificate.
+pub(super) fn claim<T>(request: &Request<T>, cluster: [u8; 16], secure: bool) -> Result<Claim, Status> {
+    let peer = request.extensions().get::<Peer>();
+    Claim::verify(request.metadata(), peer, cluster, secure).map_err(|error| {
+        let reason = match error {
+            NotHim::Silent => "PEER_UNKNOWN",
+            NotHim::Foreign => "CLUSTER_FOREIGN",
+            NotHim::Name(_) => "PEER_NAME",
+        };
+        tracing::warn!(caller = ?peer.map(|peer| peer.address), "a call of another node was refused: {error}");
+        let why = error.to_string();
+        let code = Code::PermissionDenied;
+        status::Refused::Peer { code, reason, why }.into()
+    })
 }
 
 fn refused(refused: &Refused) -> Status {
@@ -87,6 +88,21 @@ impl Peers for Service {
         tracing::info!(member = claim.name, "a node has joined the cluster");
         Ok(Response::new(JoinResponse {
             context_key: self.components.engine.context_key().to_vec(),
+        }))
+    }
+
+    async fn meet(&self, request: Request<MeetRequest>) -> Result<Response<MeetResponse>, Status> {
+        let secure = self.components.reach.authority.is_some();
+        let claim = claim(&request, NO_CLUSTER, secure)?;
+        let engine = &self.components.engine;
+        let is_member = self.peers.knows(claim.from, &claim.name);
+        let formed = Formed {
+            cluster: engine.cluster().to_vec(),
+            name: engine.actor().node.to_string(),
+            context_key: is_member.then(|| engine.context_key().to_vec()).unwrap_or_default(),
+        };
+        Ok(Response::new(MeetResponse {
+            stand: Some(Stand::Formed(formed)),
         }))
     }
 

@@ -63,6 +63,18 @@ pub(crate) async fn envelope(State(face): State<Face>, request: Request, next: N
     response
 }
 
+/// The same of a node that has no metrics to show yet: problems are rendered.
+pub(crate) async fn bare(request: Request, next: Next) -> Response<Body> {
+    let request_id = request_id(request.headers());
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        render(&mut response, problem, &request_id);
+    }
+    let value = HeaderValue::from_str(&request_id).expect("request ids are visible ASCII");
+    response.headers_mut().insert(REQUEST_ID, value);
+    response
+}
+
 fn render(response: &mut Response<Body>, problem: Problem, request_id: &str) {
     let body = problem.body(request_id).into_json();
     let headers = response.headers_mut();

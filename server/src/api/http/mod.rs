@@ -18,6 +18,7 @@ mod caller;
 mod door;
 mod envelope;
 mod federation;
+pub mod forming;
 mod openapi;
 mod pages;
 mod problem;

@@ -125,7 +125,7 @@ fn verbose(query: Option<&str>) -> bool {
 }
 
 /// The answer to a probe, or the reasons against.
-fn probe(report: &Report, query: Option<&str>, lead: &str) -> Result<Json<ProbeAnswer>, Problem> {
+pub(super) fn probe(report: &Report, query: Option<&str>, lead: &str) -> Result<Json<ProbeAnswer>, Problem> {
     if !report.passes() {
         let why = |check: &Check| format!("{}: {}", check.name, check.failure.as_deref().unwrap_or_default());
         let failing: Vec<String> = report.failing().map(why).collect();

@@ -204,6 +204,22 @@ pub struct Socket {
     pub tls: Option<tls::Server>,
 }
 
+impl Socket {
+    /// A second handle on the same socket: whoever comes is given to one of those that listen, and nobody is turned away while
+    /// one of them does.
+    ///
+    /// # Errors
+    /// When the system has none to give.
+    pub fn again(&self) -> io::Result<Socket> {
+        use std::os::fd::AsFd as _;
+        let handle = std::net::TcpListener::from(self.tcp.as_fd().try_clone_to_owned()?);
+        Ok(Socket {
+            tcp: TcpListener::from_std(handle)?,
+            tls: self.tls.clone(),
+        })
+    }
+}
+
 impl From<TcpListener> for Socket {
     fn from(tcp: TcpListener) -> Socket {
         Socket { tcp, tls: None }
