@@ -65,8 +65,6 @@ pub(super) struct Network {
     pub(super) engine: Engine,
     /// This node, as it calls itself when it calls.
     pub(super) id: u64,
-    pub(super) directory: Option<PathBuf>,
-    pub(super) troubles: Arc<Mutex<HashMap<u64, String>>>,
     /// What the members took of what they were sent.
     pub(super) acknowledged: Acknowledged,
     /// Images of the ledger, for those that are far behind.

@@ -3,9 +3,9 @@
 use std::pin::Pin;
 
 use proto::v1::{
-    AppendRequest, AppendResponse, InstallRequest, InstallResponse, JoinRequest, JoinResponse, MeetRequest,
-    MeetResponse, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendRequest, AppendResponse, ClockRequest, ClockResponse, InstallRequest, InstallResponse, JoinRequest,
+    JoinResponse, MeetRequest, MeetResponse, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse,
+    ReceivedRequest, ReceivedResponse, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
     peers_server::{Peers, PeersServer},
 };
 use tokio_stream::Stream;
@@ -65,6 +65,10 @@ impl Peers for Service {
         Err(not_yet())
     }
 
+    async fn received(&self, _: Request<ReceivedRequest>) -> Result<Response<ReceivedResponse>, Status> {
+        Err(not_yet())
+    }
+
     async fn install(&self, _: Request<Streaming<InstallRequest>>) -> Result<Response<InstallResponse>, Status> {
         Err(not_yet())
     }
@@ -81,6 +85,10 @@ impl Peers for Service {
     }
 
     async fn read_index(&self, _: Request<ReadIndexRequest>) -> Result<Response<ReadIndexResponse>, Status> {
+        Err(not_yet())
+    }
+
+    async fn clock(&self, _: Request<ClockRequest>) -> Result<Response<ClockResponse>, Status> {
         Err(not_yet())
     }
 }
