@@ -238,9 +238,9 @@ impl Agreement {
                 let Seat { name, address, .. } = &report.seat;
                 return Step::Wait(match report.bound {
                     Some(_) => format!(
-                        "`{name}` ({address}) has agreed to form a cluster with others than these; should they be wiped, wipe it too"
+                        "`{name}` ({address}), which has agreed to form a cluster with others than these: should they have lost their data, begin it anew as well"
                     ),
-                    None => format!("`{name}` ({address}) does not see the same {} nodes yet", self.expect),
+                    None => format!("`{name}` ({address}) to see the same {} nodes", self.expect),
                 });
             }
         }
@@ -266,7 +266,7 @@ impl Agreement {
             let seat = &report.seat;
             if report.expect != self.expect {
                 return Err(Step::Wait(format!(
-                    "`{}` ({address}) expects {} nodes, this one {}: bootstrap_expect must be the same on all",
+                    "one number of nodes: `{}` ({address}) expects {}, this one {}, and bootstrap_expect must be the same on all",
                     seat.name, report.expect, self.expect
                 )));
             }
@@ -274,7 +274,7 @@ impl Agreement {
                 Some(known) if known == seat => continue,
                 Some(known) => {
                     return Err(Step::Wait(format!(
-                        "`{}` and `{}` have one number: was a data directory copied? Begin with an empty one",
+                        "numbers of their own: `{}` and `{}` have the same; was a data directory copied? Begin with an empty one",
                         known.name, seat.name
                     )));
                 }
@@ -285,7 +285,7 @@ impl Agreement {
                 .find(|known| known.name == seat.name || known.address == seat.address)
             {
                 return Err(Step::Wait(format!(
-                    "`{}` ({}) and `{}` ({}) cannot both be members: each needs a name and an address of its own",
+                    "names and addresses of their own: `{}` ({}) and `{}` ({}) cannot both be members",
                     known.name, known.address, seat.name, seat.address
                 )));
             }
@@ -330,7 +330,7 @@ impl Agreement {
             let strangers = self.strangers(set, cluster);
             let why = strangers.or_else(|| self.missing());
             let why = why.map(|why| format!("; {why}")).unwrap_or_default();
-            return Step::Wait(format!("{} to agree to form the cluster{why}", late.join(", ")));
+            return Step::Wait(format!("{} to agree to it{why}", late.join(", ")));
         }
         match self.key_of(set) {
             Some(context_key) => Step::Form { cluster, context_key },
@@ -391,7 +391,7 @@ impl Agreement {
                 _ => None,
             })
             .collect();
-        (!silent.is_empty()).then(|| format!("no answer from {}", silent.join(", ")))
+        (!silent.is_empty()).then(|| format!("an answer from {}", silent.join(", ")))
     }
 }
 

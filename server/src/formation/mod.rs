@@ -60,9 +60,9 @@ pub struct Founders {
 pub enum Begin {
     /// Nothing: so raft begins there.
     Settled(Founding),
-    /// It asks to be let in: [`join`].
+    /// It asks to be let in: [`join()`].
     Join,
-    /// It meets the others, who must be able to ask it meanwhile: [`meet`].
+    /// It meets the others, who must be able to ask it meanwhile: [`meet()`].
     Meet(Meeting),
 }
 

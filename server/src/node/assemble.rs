@@ -50,9 +50,8 @@ impl Node {
             authority: credentials.as_ref().and_then(|credentials| credentials.authority()),
         };
         let store = Store::open_beside(settings, &clock, &metrics).await?;
-        let company = store
-            .settle(settings, credentials.as_ref(), &reach, (&sockets, &health, &metrics))
-            .await?;
+        let stage = (&sockets, &health, &metrics);
+        let company = store.settle(settings, credentials.as_ref(), &reach, stage).await?;
         let founders = forming::founders(&company.founding);
         let (directory, name, engine, snapshots) = store.engine_beside(&clock).await?;
         health.pass(CHECK_ENGINE);

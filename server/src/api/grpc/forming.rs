@@ -23,7 +23,6 @@ struct Service {
 }
 
 /// The routes of a node that is forming: `Peers.Meet`, and the health service, which says that it does not serve.
-#[must_use]
 pub fn routes(meeting: Meeting, secure: bool) -> axum::Router {
     let (_, health) = tonic_health::server::health_reporter();
     let others = async || not_yet().into_http::<axum::body::Body>();

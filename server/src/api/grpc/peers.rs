@@ -99,7 +99,11 @@ impl Peers for Service {
         let formed = Formed {
             cluster: engine.cluster().to_vec(),
             name: engine.actor().node.to_string(),
-            context_key: is_member.then(|| engine.context_key().to_vec()).unwrap_or_default(),
+            context_key: if is_member {
+                engine.context_key().to_vec()
+            } else {
+                Vec::new()
+            },
         };
         Ok(Response::new(MeetResponse {
             stand: Some(Stand::Formed(formed)),

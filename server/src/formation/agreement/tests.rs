@@ -218,11 +218,7 @@ impl World {
                 }
                 74..90 => self.act(node, 0.1),
                 90..92 => self.kill(node),
-                92..99 => {
-                    if self.running[node].is_none() {
-                        self.start(node);
-                    }
-                }
+                92..99 if self.running[node].is_none() => self.start(node),
                 99 if self.rng.random_bool(0.3) => {
                     if let Some(node) = fragile.choose(&mut self.rng) {
                         self.wipe(*node);
@@ -393,7 +389,7 @@ fn it_says_for_whom_and_what_it_waits() {
             ..three.clone()
         }),
     );
-    waits(one.step(), "`n3` (h3:1) expects 5 nodes, this one 3");
+    waits(one.step(), "`n3` (h3:1) expects 5, this one 3");
     let mut twin = three.clone();
     twin.seat.name = "n2".to_owned();
     one.hear(1, Heard::Forming(twin));
@@ -403,7 +399,7 @@ fn it_says_for_whom_and_what_it_waits() {
     one.hear(1, Heard::Forming(copied));
     waits(one.step(), "data directory copied");
     one.hear(1, Heard::Forming(three.clone()));
-    waits(one.step(), "`n2` (h2:1) does not see the same 3 nodes yet");
+    waits(one.step(), "`n2` (h2:1) to see the same 3 nodes");
     let sum = Set::of(vec![seat(3), seat(1), seat(2)]).sum(None);
     let agreeing = |report: Report| {
         Heard::Forming(Report {
@@ -422,6 +418,18 @@ fn it_says_for_whom_and_what_it_waits() {
     anew.seat.number = 22;
     one.hear(0, Heard::Forming(anew));
     waits(one.step(), "`n2` (h2:1) lost its data after it had agreed");
+    // Of a cluster that is not this set's it takes nothing, whatever that one says.
+    let formed = |cluster| Heard::Formed {
+        cluster,
+        name: "n3".to_owned(),
+        context_key: Some([3; 32]),
+    };
+    one.hear(0, Heard::Nothing("down".to_owned()));
+    one.hear(1, formed([9; 16]));
+    waits(one.step(), "`n3` at h3:1 belongs to another cluster");
+    one.hear(1, formed(cluster_of(&sum)));
+    let (cluster, context_key) = (cluster_of(&sum), [3; 32]);
+    assert_eq!(one.step(), Step::Form { cluster, context_key });
 }
 
 #[test]
