@@ -403,13 +403,6 @@ impl Engine {
         self.shared.progress.committed()
     }
 
-    /// The same, but risen only when the pool may hold something new: most commits do not touch it, and whoever follows it need not
-    /// wake for each of them.
-    #[must_use]
-    pub fn pool_changes(&self) -> watch::Receiver<Lsn> {
-        self.shared.progress.pool()
-    }
-
     /// Follows committed batches above `after`; the log keeps them until the follower is [`Follower::done`] with them.
     ///
     /// # Errors

@@ -48,9 +48,6 @@ pub(crate) struct Progress {
     /// Batches whose callers have their answers, raft's left aside.
     answered: AtomicU64,
     committed: watch::Sender<Lsn>,
-    /// The last record of the last group that wrote to the pool.
-    pool_written: AtomicU64,
-    pool: watch::Sender<Lsn>,
 }
 
 impl Progress {
@@ -62,8 +59,6 @@ impl Progress {
             applied_group: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             committed,
-            pool_written: AtomicU64::new(0),
-            pool: watch::Sender::new(applied),
         }
     }
 
@@ -87,30 +82,17 @@ impl Progress {
         self.committed.subscribe()
     }
 
-    pub(crate) fn pool(&self) -> watch::Receiver<Lsn> {
-        self.pool.subscribe()
-    }
-
     pub(crate) fn log(&self) -> &wal::Handle {
         &self.log
     }
 
     /// Publishes what is both synced and applied. Never waits for those who watch.
     pub(super) fn publish(&self) {
-        let mut reached = Lsn(0);
         self.committed.send_if_modified(|committed| {
             // Read under the watch's lock: of two threads that publish at once, the later one sees what both have done.
-            reached = Lsn(self.applied.load(Ordering::Acquire).min(self.log.synced().0));
+            let reached = Lsn(self.applied.load(Ordering::Acquire).min(self.log.synced().0));
             let risen = reached > *committed;
             *committed = reached.max(*committed);
-            risen
-        });
-        self.pool.send_if_modified(|told| {
-            // As long as something the pool was given may lie beyond: whoever follows it looks again then.
-            let risen = reached > *told && self.pool_written.load(Ordering::Acquire) > told.0;
-            if risen {
-                *told = reached;
-            }
             risen
         });
     }
@@ -159,10 +141,6 @@ impl Applier {
             record::read(body, &mut changes).expect("the committer wrote this record a moment ago");
         }
         let applied = meta::encode_applied(group.last);
-        if changes.iter().any(|change| change.family == Family::Pool) {
-            // Before it is applied: told too early costs a look, too late a wait.
-            self.progress.pool_written.fetch_max(group.last.0, Ordering::AcqRel);
-        }
         changes.push(Change {
             family: Family::Meta,
             key: meta::APPLIED_LSN,

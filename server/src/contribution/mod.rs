@@ -288,9 +288,9 @@ impl Contribution {
     /// # Errors
     /// When the database fails; knowledge requests are answered [`Error::Behind`] from then on.
     pub async fn follow_pool(&self, stop: Stop) -> Result<(), search::Error> {
-        let changes = self.0.engine.pool_changes();
+        let commits = self.0.engine.committed();
         tokio::select! {
-            followed = self.0.search.run(self.0.engine.clone(), changes) => followed,
+            followed = self.0.search.run(self.0.engine.clone(), commits) => followed,
             () = stop.given() => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!  run ─► rebuild: concepts of the pool in pages, in key order ─► texts by hash ┐
 //!      │           usage counters ───────────────────────────────► usage by hash┴► entries by counter ─► insert
-//!      └► follow:  woken by a change ─► entries above the last counter ─► their concepts, one by one ─► insert
+//!      └► follow:  woken by a commit ─► entries above the last counter ─► their concepts, one by one ─► insert
 //! ```
 //!
 //! A rebuild reads the concepts in the order in which the database holds them; by counter they would be as many reads at
@@ -70,20 +70,20 @@ pub trait Source: Send + Sync {
 pub struct Error(pub String);
 
 impl Search {
-    /// Fills the index from `source` and follows it: every one of `changes` makes it look for new pool entries.
-    /// Returns when the sender of `changes` is gone.
+    /// Fills the index from `source` and follows it: every change of `commits` makes it look for new pool entries.
+    /// Returns when the sender of `commits` is gone.
     ///
     /// # Errors
     /// When `source` fails; call again to go on from where it stopped.
-    pub async fn run<T>(&self, source: impl Source, mut changes: watch::Receiver<T>) -> Result<(), Error> {
-        changes.mark_unchanged();
+    pub async fn run<T>(&self, source: impl Source, mut commits: watch::Receiver<T>) -> Result<(), Error> {
+        commits.mark_unchanged();
         if self.indexed() == 0 {
             self.rebuild(&source).await?;
         }
         loop {
             let entries = source.entry_page(self.indexed(), PAGE_ROWS_MAX)?;
             if entries.is_empty() {
-                if changes.changed().await.is_err() {
+                if commits.changed().await.is_err() {
                     return Ok(());
                 }
                 continue;

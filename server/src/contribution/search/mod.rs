@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  pool ∪ concepts[shared] ─rebuild at start─► follow ─insert─► Index ◄─query (many at once)─ contribution
-//!  engine's pool changes  ───────wake────────────┘                └────◄─deliver (usage + 1)──┘
+//!  engine's commit watch  ───────wake────────────┘                └────◄─deliver (usage + 1)──┘
 //! ```
 //!
 //! **What matches.** The query and the text of every value (strings, numbers as sent, `true`, `false`; no keys, no

@@ -250,6 +250,6 @@ fn queries_run_beside_insertions_and_never_see_half_a_concept() {
 /// The follower can be spawned with the engine as its source.
 #[allow(dead_code, reason = "compiling it is the test")]
 fn the_follower_may_move_between_threads(search: &Search, engine: engine::Engine) -> impl Send {
-    let changes = engine.pool_changes();
-    search.run(engine, changes)
+    let commits = engine.committed();
+    search.run(engine, commits)
 }
