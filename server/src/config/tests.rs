@@ -115,7 +115,7 @@ fn the_names_the_seed_fixes_are_read() {
     assert_eq!(settings.discovery.bootstrap_nodes, ["node2:7000", "node3:7000"]);
     assert_eq!(settings.raft.election_timeout_ms, (150, 300));
     let warnings = effective.without_effect();
-    assert_eq!(warnings.len(), 5, "{warnings:?}");
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
     assert!(
         warnings
             .iter()

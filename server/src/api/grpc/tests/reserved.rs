@@ -46,6 +46,10 @@ const NAMELESS: [(&str, &str); 26] = [
     ("/continuum.v1.Cluster/Digest", "a sum"),
     ("/continuum.v1.Peers/Join", "only who has a token of the cluster"),
     (
+        "/continuum.v1.Peers/Meet",
+        "nodes that form a cluster; there are no namespaces yet",
+    ),
+    (
         "/continuum.v1.Peers/Vote",
         "only members: everything is replicated to them",
     ),
