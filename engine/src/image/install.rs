@@ -25,7 +25,7 @@ use crate::{
         raft_state::{self, Installing, Snapshot},
     },
     open::Engine,
-    store::{Change, Family, Write},
+    store::{self, Change, Family, View, Write},
 };
 
 /// Rows deleted by one batch.
@@ -99,6 +99,14 @@ pub fn install(engine: &Engine, path: &Path) -> Result<Applied, Error> {
         then: header.applied,
     };
     carry_out(engine, path, installing)
+}
+
+/// Whether an image is being put in place: until it is, the pool lists concepts whose texts have not come.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn is_under_way(view: &dyn View) -> Result<bool, store::Error> {
+    Ok(raft_state::read::<Installing>(view)?.is_some())
 }
 
 /// The file and its name.

@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub use crate::keyspace::raft_state::Applied;
-pub use install::{check, install, install_unfinished, sound_bytes, sum};
+pub use install::{check, install, install_unfinished, is_under_way, sound_bytes, sum};
 
 /// The families that raft owns, all of which an image replaces.
 pub const FAMILIES: [Family; 6] = [

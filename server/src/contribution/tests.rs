@@ -2,7 +2,12 @@ mod adoption;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::{Environment, store::memory::Memory};
+use engine::{
+    Environment,
+    image::Applied,
+    keyspace::raft_state::{self, Installing},
+    store::memory::Memory,
+};
 use serde_json::json;
 use wal::storage::Faulty;
 
@@ -89,6 +94,27 @@ impl Following {
 
 fn consumed(service: &Contribution) -> f64 {
     service.status(&node("a")).unwrap().consumed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_image_has_brought_half_of_is_not_looked_at() {
+    let service = service();
+    service.contribute(node("a"), concepts(&["Tea"]), None).await.unwrap();
+    let engine = &service.0.engine;
+    let listed = || engine.entry_page(0, 10).unwrap().len();
+    assert_eq!(listed(), 1);
+    let write = async |row| {
+        let frame = engine::Batch::one(engine::Mutation::Raft(vec![row]));
+        engine.commit(frame, engine::Durability::Synced).await.unwrap();
+    };
+    let installing = Installing {
+        file: "image".to_owned(),
+        then: Applied::default(),
+    };
+    write(raft_state::put(&installing)).await;
+    assert_eq!(listed(), 0);
+    write(raft_state::delete::<Installing>()).await;
+    assert_eq!(listed(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

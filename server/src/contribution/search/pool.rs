@@ -10,6 +10,7 @@ use engine::{
     Engine,
     clock::Stamp,
     crdt::{Reading, State, Strategy},
+    image,
     json::ContentHash,
     keyspace::NamespaceId,
     ledger,
@@ -37,6 +38,7 @@ pub fn usage_of(engine: &Engine, hash: &ContentHash) -> Result<u64, Error> {
 }
 
 impl Source for Engine {
+    /// None while an image of the ledger is put in place: entries come before their texts then. Its end is a commit, too.
     fn entry_page(&self, after: u64, rows_max: usize) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
         ledger::pool_entries(self.view(), after, &mut |entry| {
@@ -48,6 +50,10 @@ impl Source for Engine {
             entries.len() < rows_max
         })
         .map_err(|error| Error(error.to_string()))?;
+        // Looked at after they were read: what began and ended meanwhile has brought all texts.
+        if image::is_under_way(self.view()).map_err(|error| Error(error.to_string()))? {
+            entries.clear();
+        }
         Ok(entries)
     }
 
