@@ -9,7 +9,7 @@
 //!  linearizable::check
 //! ```
 //!
-//! The keys lie in two namespaces that replicate by consensus, and are new in each history. One of them is a [`pair`], for what is
+//! The keys lie in two namespaces that replicate by consensus, and are new in each history. One of them is a pair, for what is
 //! done to several keys at once.
 
 use std::{
