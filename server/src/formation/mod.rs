@@ -10,7 +10,7 @@
 //!
 //! Invariants: the number under which a node asks is durable before it asks, so that whoever asks again is known again; as long as
 //! `JOINING` lies in the data directory the node never decides alone; and a number that is bound to others forms a cluster with them or
-//! none ([`agreement`]).
+//! none (`agreement`).
 //!
 //! It refuses to know raft, and who may join.
 
